@@ -1,0 +1,162 @@
+//! The header word of a ring entry.
+//!
+//! A frame starts with one little-endian 64-bit word; the payload of an inline frame
+//! follows it, padded to 8 bytes. The word is loaded once and says everything:
+//!
+//! ```text
+//!  63            32 31      16 15     8 7      0
+//! ┌────────────────┬──────────┬────────┬────────┐
+//! │     length     │  index   │ class  │  kind  │
+//! └────────────────┴──────────┴────────┴────────┘
+//! kind 0  nothing published here yet (the whole word is 0)
+//!      1  inline: length bytes follow          (class, index 0)
+//!      2  slot: length bytes in slot index of class
+//!      3  sealed: a payload in memory of its own, passed as number index
+//!                                              (class, length 0)
+//!      4  padding up to the end of the ring    (class, index, length 0)
+//! ```
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+use core::fmt;
+
+use crate::pool::SlotId;
+
+/// Size of a frame's header word, and the alignment of frames, in bytes.
+pub const HEADER: u64 = 8;
+
+/// What a frame's header word says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A message of `len` bytes that follow the header word.
+    Inline {
+        /// Bytes.
+        len: u32,
+    },
+    /// A message of `len` bytes in a slot of the sender's pool.
+    Slot {
+        /// Which slot.
+        slot: SlotId,
+        /// Bytes.
+        len: u32,
+    },
+    /// A message in sealed memory of its own, handed over by descriptor.
+    Sealed {
+        /// The number under which the descriptor was handed over.
+        index: u16,
+    },
+    /// Unused bytes up to the end of the ring.
+    Padding,
+}
+
+/// A header word that no honest producer writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadFrame(
+    /// The word.
+    pub u64,
+);
+
+impl fmt::Display for BadFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "malformed frame header {:#018x}", self.0)
+    }
+}
+
+impl core::error::Error for BadFrame {}
+
+impl Frame {
+    /// The header word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn encode(self) -> u64 {
+        match self {
+            Frame::Inline { len } => 1 | (len as u64) << 32,
+            Frame::Slot { slot, len } => {
+                2 | (slot.class as u64) << 8 | (slot.index as u64) << 16 | (len as u64) << 32
+            }
+            Frame::Sealed { index } => 3 | (index as u64) << 16,
+            Frame::Padding => 4,
+        }
+    }
+
+    /// Reads a header word; `None` when nothing is published there.
+    ///
+    /// # Errors
+    ///
+    /// [`BadFrame`] for an unknown kind, or bits set that the kind does not use.
+    #[inline(always)]
+    pub const fn decode(word: u64) -> Result<Option<Frame>, BadFrame> {
+        let class = (word >> 8) as u8;
+        let index = (word >> 16) as u16;
+        let len = (word >> 32) as u32;
+        let frame = match word as u8 {
+            0 if word == 0 => return Ok(None),
+            1 if class == 0 && index == 0 => Frame::Inline { len },
+            2 => Frame::Slot { slot: SlotId { class, index }, len },
+            3 if class == 0 && len == 0 => Frame::Sealed { index },
+            4 if word == 4 => Frame::Padding,
+            _ => return Err(BadFrame(word)),
+        };
+        Ok(Some(frame))
+    }
+
+    /// Bytes that the frame takes in the ring, its header word included. Padding takes
+    /// what is left of the ring, which only the position says: here it counts as its
+    /// header word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn footprint(self) -> u64 {
+        match self {
+            Frame::Inline { len } => footprint(len),
+            _ => HEADER,
+        }
+    }
+}
+
+/// Bytes that an inline frame of `len` payload bytes takes in the ring.
+#[inline(always)]
+#[must_use]
+pub const fn footprint(len: u32) -> u64 {
+    // At most 2^32 + 15: no overflow in 64 bits.
+    (len as u64).wrapping_add(HEADER + 7) & !7
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_frame_survives_its_word() {
+        for frame in [
+            Frame::Inline { len: 0 },
+            Frame::Inline { len: u32::MAX },
+            Frame::Slot { slot: SlotId { class: 255, index: u16::MAX }, len: u32::MAX },
+            Frame::Slot { slot: SlotId { class: 0, index: 0 }, len: 0 },
+            Frame::Sealed { index: 9 },
+            Frame::Padding,
+        ] {
+            assert_eq!(Frame::decode(frame.encode()), Ok(Some(frame)));
+        }
+    }
+
+    #[test]
+    fn words_that_nobody_writes_are_refused() {
+        for word in [5, 255, 1 | 1 << 8, 1 | 1 << 16, 3 | 1 << 32, 4 | 1 << 63, 1 << 8, 1 << 32] {
+            assert_eq!(Frame::decode(word), Err(BadFrame(word)));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_word_is_refused_or_means_itself(word: u64) {
+            if let Ok(Some(frame)) = Frame::decode(word) {
+                proptest::prop_assert_eq!(frame.encode(), word);
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The one door to shared memory.
+
+use crate::order::Order;
+
+/// A position inside a segment, in bytes from its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Offset(u64);
+
+impl Offset {
+    /// The offset `bytes` from the start of the segment.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// The distance from the start of the segment, in bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+
+    /// The offset `bytes` further on. It wraps instead of panicking; a wrapped offset
+    /// lies outside every segment and is refused there.
+    #[inline(always)]
+    #[must_use]
+    pub const fn plus(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_add(bytes))
+    }
+}
+
+/// A region of atomic words and payload bytes that several processes share.
+///
+/// Words are little-endian and naturally aligned. A word is always accessed at one
+/// size. Payload ranges are plain bytes: whoever writes one must know, from the
+/// protocol, that no honest process reads it at the same time.
+///
+/// Offsets given to an implementation come from geometry that was checked before, so
+/// they are always inside. An implementation over real memory checks them all the
+/// same and panics on one that is not: a defect of this crate must not become a wild
+/// access.
+pub trait Memory: Clone {
+    /// Size of the region in bytes.
+    fn size(&self) -> u64;
+
+    /// Loads a 32-bit word.
+    fn load32(&self, at: Offset, order: Order) -> u32;
+    /// Stores a 32-bit word.
+    fn store32(&self, at: Offset, value: u32, order: Order);
+    /// Adds to a 32-bit word, wrapping; returns what it was.
+    fn add32(&self, at: Offset, value: u32, order: Order) -> u32;
+
+    /// Loads a 64-bit word.
+    fn load64(&self, at: Offset, order: Order) -> u64;
+    /// Stores a 64-bit word.
+    fn store64(&self, at: Offset, value: u64, order: Order);
+    /// Replaces a 64-bit word if it is `current`; returns whether it did. A failed
+    /// exchange orders nothing.
+    fn exchange64(&self, at: Offset, current: u64, new: u64, order: Order) -> bool;
+
+    /// Copies payload bytes out of the region.
+    fn read(&self, at: Offset, to: &mut [u8]);
+    /// Copies payload bytes into the region.
+    fn write(&self, at: Offset, from: &[u8]);
+
+    /// A fence between this thread's accesses.
+    fn fence(&self, order: Order);
+
+    /// The frequent half of an asymmetric fence: what stands before it is ordered
+    /// against what stands after it, for every thread that runs
+    /// [`fence_heavy`](Memory::fence_heavy).
+    ///
+    /// By default a full fence. A memory that can make the other side's processor
+    /// fence (`membarrier` on Linux) needs nothing but a compiler fence here. The idea
+    /// is that of C++ proposal P1202 and of Folly's asymmetric thread fences.
+    #[inline(always)]
+    fn fence_light(&self, order: Order) {
+        self.fence(order);
+    }
+
+    /// The rare half of an asymmetric fence.
+    #[inline(always)]
+    fn fence_heavy(&self, order: Order) {
+        self.fence(order);
+    }
+
+    /// Says that the cache line at `at` will be written soon. Costs nothing to ignore.
+    #[inline(always)]
+    fn prefetch_write(&self, _at: Offset) {}
+
+    /// Tells the processor, or the model checker, that this is a waiting loop.
+    fn relax(&self);
+}

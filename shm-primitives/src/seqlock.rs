@@ -1,0 +1,178 @@
+//! A value of any size that one writer changes and any number of readers copy out,
+//! never torn.
+//!
+//! ```text
+//! offset  size  field     written by  published by
+//!      0     8  sequence  the writer  SEQLOCK_END (even: stable, odd: being written)
+//!      8     n  words     the writer  "
+//! ```
+//!
+//! The words are atomic, so that a reader that overlaps a writer races with nobody; it
+//! finds out by the sequence and tries again. The fences follow H.-J. Boehm, "Can
+//! seqlocks get along with programming language memory models?" (MSPC 2012).
+//!
+//! A writer that dies inside [`SeqlockWriter::write`] leaves the sequence odd: readers then get
+//! [`Busy`] after a bounded number of attempts, and know from elsewhere that it died.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+use core::fmt;
+
+use crate::{
+    memory::{Memory, Offset},
+    order::{OWN, SEQLOCK_BEGIN, SEQLOCK_END, SEQLOCK_FIRST, SEQLOCK_LAST},
+};
+
+/// A value was being changed in every attempt to read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy;
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the value was being changed in every attempt: try again, or its writer is dead",
+        )
+    }
+}
+
+impl core::error::Error for Busy {}
+
+/// Bytes that a slot for `len` bytes of value takes in its segment.
+#[must_use]
+pub const fn slot_size(len: u64) -> u64 {
+    (len.wrapping_add(7) & !7).wrapping_add(8)
+}
+
+/// The one writer of a seqlock slot.
+#[derive(Debug)]
+pub struct SeqlockWriter<M: Memory> {
+    memory: M,
+    at: Offset,
+    sequence: u64,
+}
+
+impl<M: Memory> SeqlockWriter<M> {
+    /// The writer of the slot at `at`. There is one, and the slot is stable or its last
+    /// writer is dead.
+    pub fn new(memory: M, at: Offset) -> Self {
+        // A predecessor that died while writing left it odd: the next value ends that.
+        let sequence = memory.load64(at, OWN).wrapping_add(1) & !1;
+        Self { memory, at, sequence }
+    }
+
+    /// Changes the value. `value` has the slot's length.
+    pub fn write(&mut self, value: &[u8]) {
+        self.memory.store64(self.at, self.sequence.wrapping_add(1), OWN);
+        // SYNC SEQLOCK_BEGIN: whoever sees one of the words below sees the odd
+        // sequence, or a later one, when it looks again.
+        self.memory.fence(SEQLOCK_BEGIN);
+        for (at, bytes) in words(self.at, value.chunks(8)) {
+            let mut word = [0; 8];
+            for (to, from) in word.iter_mut().zip(bytes) {
+                *to = *from;
+            }
+            self.memory.store64(at, u64::from_le_bytes(word), OWN);
+        }
+        self.sequence = self.sequence.wrapping_add(2);
+        // SYNC SEQLOCK_END: the words are visible with the even sequence.
+        self.memory.store64(self.at, self.sequence, SEQLOCK_END);
+    }
+}
+
+/// A reader of a seqlock slot.
+#[derive(Clone, Debug)]
+pub struct SeqlockReader<M: Memory> {
+    memory: M,
+    at: Offset,
+}
+
+impl<M: Memory> SeqlockReader<M> {
+    /// A reader of the slot at `at`.
+    pub fn new(memory: M, at: Offset) -> Self {
+        Self { memory, at }
+    }
+
+    /// Copies the value into `value`, which has the slot's length, in at most
+    /// `attempts` attempts. Returns the number of changes so far.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if the value was being changed in each attempt. `value` then holds
+    /// nothing of meaning.
+    pub fn read(&self, value: &mut [u8], attempts: u32) -> Result<u64, Busy> {
+        for _ in 0..attempts {
+            if let Some(sequence) = self.attempt(value) {
+                return Ok(sequence / 2);
+            }
+            self.memory.relax();
+        }
+        Err(Busy)
+    }
+
+    fn attempt(&self, value: &mut [u8]) -> Option<u64> {
+        // SYNC SEQLOCK_FIRST: the words of this sequence, or of later ones.
+        let before = self.memory.load64(self.at, SEQLOCK_FIRST);
+        if before % 2 != 0 {
+            return None;
+        }
+        for (at, to) in words(self.at, value.chunks_mut(8)) {
+            let word = self.memory.load64(at, OWN).to_le_bytes();
+            for (to, from) in to.iter_mut().zip(word) {
+                *to = from;
+            }
+        }
+        // SYNC SEQLOCK_LAST: if one of the words above is of a later write, the load
+        // below sees that write's odd sequence or a later one.
+        self.memory.fence(SEQLOCK_LAST);
+        let after = self.memory.load64(self.at, OWN);
+        (before == after).then_some(before)
+    }
+}
+
+/// Each piece of the value with the word that it lies in.
+fn words<T>(slot: Offset, pieces: impl Iterator<Item = T>) -> impl Iterator<Item = (Offset, T)> {
+    (1u64..).map(move |n| slot.plus(n.wrapping_mul(8))).zip(pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+
+    use super::*;
+    use crate::Mapped;
+
+    #[test]
+    fn values_of_any_size_come_back() {
+        for len in [0usize, 1, 7, 8, 9, 64, 100, 4096] {
+            let memory = Mapped::leaked(8 + slot_size(len as u64));
+            let at = Offset::new(8);
+            let mut writer = SeqlockWriter::new(memory, at);
+            let reader = SeqlockReader::new(memory, at);
+            let mut read = vec![0; len];
+            for round in 1..4u8 {
+                let value = vec![round; len];
+                writer.write(&value);
+                assert_eq!(reader.read(&mut read, 1), Ok(u64::from(round)));
+                assert_eq!(read, value);
+            }
+        }
+    }
+
+    #[test]
+    fn a_writer_that_died_inside_makes_readers_busy_until_the_next_one_writes() {
+        let memory = Mapped::leaked(24);
+        let at = Offset::new(0);
+        memory.store64(at, 1, OWN);
+        let reader = SeqlockReader::new(memory, at);
+        let mut value = [0; 16];
+        assert_eq!(reader.read(&mut value, 100), Err(Busy));
+        SeqlockWriter::new(memory, at).write(&[5; 16]);
+        assert_eq!(reader.read(&mut value, 1), Ok(2));
+        assert_eq!(value, [5; 16]);
+    }
+}
