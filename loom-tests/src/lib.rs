@@ -1,1 +1,36 @@
 //! Model-checked tests of shm-primitives.
+//!
+//! The algorithms run here over [`LoomMem`], which is a [`Memory`] of loom's atomics and
+//! cells: the same code, the same offsets and the same layout as over mapped memory.
+//! loom runs each model through all its interleavings (up to a number of preemptions)
+//! and through all values that the memory model lets a load return.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`memory`] | shared memory in the model checker, and how an ordering is weakened |
+//! | [`crash`] | a memory whose thread dies at its n-th operation |
+//! | [`futex`] | the system call that the doorbell leaves to its caller |
+//! | [`explore`](mod@explore) | running a model and proving that it reached what it is about |
+//! | [`models`] | the models, one file for each structure |
+//!
+//! ```sh
+//! cargo test -p loom-tests
+//! # The executions and seconds of each model, and how often it reached each path:
+//! cargo test -p loom-tests -- --nocapture
+//! # Weakens every ordering, one at a time; at least one model must fail for each:
+//! cargo run -p loom-tests --bin weaken
+//! ```
+//!
+//! [`Memory`]: shm_primitives::Memory
+#![deny(unsafe_code)]
+
+pub mod crash;
+pub mod explore;
+pub mod futex;
+pub mod memory;
+pub mod models;
+
+pub use crash::CrashMem;
+pub use explore::{Paths, explore};
+pub use futex::Futex;
+pub use memory::{Area, LoomMem};

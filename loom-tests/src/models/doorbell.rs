@@ -1,0 +1,221 @@
+//! The doorbell: no wake-up is lost, and each sleep is rung for at most once.
+//!
+//! A lost wake-up leaves a thread asleep for ever; loom reports that as a deadlock.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use loom::thread;
+use shm_primitives::{
+    doorbell::{SleepMode, Sleeper, Waker},
+    outbox::{DATA_BELL, DATA_SLEEP, SPACE_BELL, SPACE_SLEEP},
+    pool::{PoolGeometry, SizeClass, SlotAllocator, SlotReceipts},
+    ring::GrantError,
+};
+
+use super::Link;
+use crate::{
+    explore::{Paths, explore},
+    futex::Futex,
+    memory::LoomMem,
+};
+
+const PATHS: [&str; 4] =
+    ["slept and woken", "seen at the last check", "rung before it slept", "nobody slept"];
+
+/// A sleeper with the futex that it sleeps on.
+struct Bed {
+    sleeper: Sleeper<LoomMem>,
+    bell_of: LoomMem,
+    futex: Futex,
+    announced: u64,
+}
+
+impl Bed {
+    /// Sleeps, unless `ready` at the last check; the caller looks again afterwards.
+    fn sleep(&mut self, paths: &Paths, ready: impl FnOnce() -> bool) {
+        let seen = self.sleeper.announce(SleepMode::Futex);
+        self.announced += 1;
+        assert!(self.sleeper.is_announced());
+        if ready() {
+            paths.take("seen at the last check");
+        } else if self.futex.wait(&self.bell_of, self.sleeper.bell(), seen) {
+            paths.take("slept and woken");
+        } else {
+            paths.take("rung before it slept");
+        }
+        self.sleeper.awake();
+    }
+}
+
+/// A waker with the futex of its sleeper.
+struct Alarm {
+    waker: Waker<LoomMem>,
+    futex: Futex,
+    rung: AtomicU64,
+}
+
+impl Alarm {
+    fn ring(&self) {
+        match self.waker.ring() {
+            Some(SleepMode::Futex) => {
+                self.rung.fetch_add(1, Ordering::Relaxed);
+                self.futex.wake();
+            }
+            Some(SleepMode::Socket) => panic!("nobody waits on a socket"),
+            None => {}
+        }
+    }
+}
+
+/// Both ends of a doorbell between `sleeper`'s outbox and `waker`'s.
+fn doorbell(
+    sleeper: &LoomMem,
+    word: shm_primitives::Offset,
+    waker: &LoomMem,
+    bell: shm_primitives::Offset,
+) -> (Bed, Arc<Alarm>) {
+    let futex = Futex::default();
+    let bed = Bed {
+        sleeper: Sleeper::new(sleeper.clone(), word, waker.clone(), bell),
+        bell_of: waker.clone(),
+        futex: futex.clone(),
+        announced: 0,
+    };
+    let waker = Waker::new(waker.clone(), bell, sleeper.clone(), word);
+    (bed, Arc::new(Alarm { waker, futex, rung: AtomicU64::new(0) }))
+}
+
+fn check_rings(bed: &Bed, alarm: &Alarm, paths: &Paths) {
+    let rung = alarm.rung.load(Ordering::Relaxed);
+    assert!(rung <= bed.announced, "rung {rung} times for {} sleeps", bed.announced);
+    paths.take_if(bed.announced == 0, "nobody slept");
+}
+
+/// The producer publishes two frames and rings after each; the consumer sleeps whenever
+/// it finds none.
+pub fn data() {
+    explore("doorbell::data", &PATHS, |paths| {
+        let link = Link::with_data_bell();
+        let (mut producer, mut consumer) = (link.producer(), link.consumer());
+        let (mut bed, alarm) = doorbell(&link.receiver, DATA_SLEEP, &link.sender, DATA_BELL);
+        let of_sender = Arc::clone(&alarm);
+        let sender = thread::spawn(move || {
+            for message in [1, 2] {
+                producer.push(&[message; 8]).expect("room");
+                of_sender.ring();
+            }
+        });
+        let mut received = 0;
+        while received < 2 {
+            if let Some(entry) = consumer.next().expect("an honest producer") {
+                received += 1;
+                let mut bytes = [0; 8];
+                consumer.read(&entry, 0, &mut bytes);
+                assert_eq!(bytes, [received; 8]);
+            } else {
+                bed.sleep(paths, || consumer.is_ready());
+            }
+        }
+        sender.join().expect("the sender ends");
+        check_rings(&bed, &alarm, paths);
+    });
+}
+
+/// The producer sleeps on a full ring; the consumer releases what it reads, frame by
+/// frame, and rings.
+pub fn space() {
+    explore("doorbell::space", &PATHS, |paths| {
+        let link = Link::with_space_bell(0);
+        let (mut producer, mut consumer) = (link.producer(), link.consumer());
+        let (mut bed, alarm) = doorbell(&link.sender, SPACE_SLEEP, &link.receiver, SPACE_BELL);
+        for message in [1, 2] {
+            producer.push(&[message; 16]).expect("room");
+        }
+        let of_receiver = Arc::clone(&alarm);
+        let receiver = thread::spawn(move || {
+            for message in [1, 2] {
+                let entry = consumer.next().expect("an honest producer").expect("a frame");
+                let mut bytes = [0; 16];
+                consumer.read(&entry, 0, &mut bytes);
+                assert_eq!(bytes, [message; 16]);
+                consumer.release();
+                of_receiver.ring();
+            }
+            consumer
+        });
+        let mut sent = false;
+        while !sent {
+            match producer.push(&[3; 16]) {
+                Ok(()) => sent = true,
+                Err(GrantError::Full) => bed.sleep(paths, || producer.grant(16).is_ok()),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let mut consumer = receiver.join().expect("the receiver ends");
+        let entry = consumer.next().expect("an honest producer").expect("a frame");
+        let mut bytes = [0; 16];
+        consumer.read(&entry, 0, &mut bytes);
+        assert_eq!(bytes, [3; 16]);
+        check_rings(&bed, &alarm, paths);
+    });
+}
+
+/// Two threads of the receiver give a slot back each and ring the same bell; the sender
+/// sleeps until it has both.
+pub fn two_wakers() {
+    explore("doorbell::two_wakers", &PATHS, |paths| {
+        let link = Link::with_space_bell(2);
+        let class = SizeClass { slot_size: 64, extent_slots: 2, max_extents: 1 };
+        let pool = PoolGeometry::new(&[class], 0).expect("one class");
+        let mut allocator = SlotAllocator::new(&pool, link.receiver.clone(), &link.geometry)
+            .expect("an ack for each slot");
+        let mut receipts = SlotReceipts::new(&pool, &link.geometry).expect("an ack for each");
+        allocator.add_extent(0).expect("its only extent");
+        let (mut bed, alarm) = doorbell(&link.sender, SPACE_SLEEP, &link.receiver, SPACE_BELL);
+        let receivers = [(); 2].map(|()| {
+            let slot = allocator.allocate(1).expect("a free slot");
+            allocator.sent(slot);
+            let receipt = receipts.receive(slot, 1).expect("a slot of the pool");
+            let (own, alarm) = (link.receiver.clone(), Arc::clone(&alarm));
+            thread::spawn(move || {
+                receipt.ack(&own);
+                alarm.ring();
+            })
+        });
+        while allocator.in_flight() > 0 {
+            bed.sleep(paths, || allocator.in_flight() == 0);
+        }
+        for receiver in receivers {
+            receiver.join().expect("a receiver ends");
+        }
+        check_rings(&bed, &alarm, paths);
+    });
+}
+
+/// Whoever sees a new count of the bell sees what was published before that ring, even
+/// where the light fence orders nothing and the heavy one was not run.
+pub fn bell_carries() {
+    explore("doorbell::bell_carries", &["old count", "new count"], |paths| {
+        let link = Link::with_data_bell();
+        let (mut producer, consumer) = (link.producer(), link.consumer());
+        let own = link.sender.without_light_fences();
+        let waker = Waker::new(own, DATA_BELL, link.receiver.clone(), DATA_SLEEP);
+        let mut sleeper =
+            Sleeper::new(link.receiver.clone(), DATA_SLEEP, link.sender.clone(), DATA_BELL);
+        let before = sleeper.announce_unfenced(SleepMode::Futex);
+        let sender = thread::spawn(move || {
+            producer.push(&[1; 8]).expect("room");
+            assert_eq!(waker.ring(), Some(SleepMode::Futex));
+        });
+        if sleeper.announce_unfenced(SleepMode::Futex) == before {
+            paths.take("old count");
+        } else {
+            paths.take("new count");
+            assert!(consumer.is_ready(), "rung, and nothing is there");
+        }
+        sender.join().expect("the sender ends");
+    });
+}

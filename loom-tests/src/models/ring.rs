@@ -1,0 +1,364 @@
+//! The ring: order, wrap, full and empty, laps, batches, short grants, death.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use loom::thread;
+use shm_primitives::{
+    Memory, Offset,
+    ring::{Consumer, GrantError, Producer},
+};
+
+use super::Link;
+use crate::{
+    crash::{CrashMem, until_death},
+    explore::{Paths, explore},
+    memory::LoomMem,
+};
+
+/// Message `number` of a model that sends `lens`: no two alike, and no byte 0.
+fn message(lens: &[usize], number: usize) -> Vec<u8> {
+    vec![number as u8 + 1; lens[number]]
+}
+
+/// What comes out of a ring, checked against what went in.
+struct Reader<M: Memory> {
+    consumer: Consumer<M>,
+    lens: &'static [usize],
+    taken: usize,
+    last: Option<Offset>,
+    wraps: usize,
+}
+
+impl<M: Memory> Reader<M> {
+    fn new(consumer: Consumer<M>, lens: &'static [usize]) -> Self {
+        Self { consumer, lens, taken: 0, last: None, wraps: 0 }
+    }
+
+    /// Takes one message without giving its space back.
+    fn take(&mut self) -> bool {
+        let Some(entry) = self.consumer.next().expect("an honest producer") else { return false };
+        let expected = message(self.lens, self.taken);
+        let mut bytes = vec![0; entry.len() as usize];
+        self.consumer.read(&entry, 0, &mut bytes);
+        assert_eq!(bytes, expected, "message {}", self.taken);
+        if self.last.is_some_and(|last| entry.payload() < last) {
+            self.wraps += 1;
+        }
+        self.last = Some(entry.payload());
+        self.taken += 1;
+        true
+    }
+
+    fn take_and_release(&mut self) -> bool {
+        let taken = self.take();
+        self.consumer.release();
+        taken
+    }
+}
+
+/// Advances an empty ring by one frame of `len` payload bytes, before there are threads.
+fn advance<M: Memory>(producer: &mut Producer<M>, consumer: &mut Consumer<LoomMem>, len: usize) {
+    producer.push(&vec![0xff; len]).expect("an empty ring");
+    consumer.next().expect("an honest producer").expect("a frame");
+    consumer.release();
+}
+
+/// Sends messages one by one, with `attempts` attempts in all; returns how many it sent.
+fn send(
+    producer: &mut Producer<LoomMem>,
+    lens: &[usize],
+    from: usize,
+    attempts: usize,
+    paths: &Paths,
+) -> usize {
+    let mut sent = from;
+    for _ in 0..attempts {
+        if sent == lens.len() {
+            break;
+        }
+        match producer.push(&message(lens, sent)) {
+            Ok(()) => sent += 1,
+            Err(GrantError::Full) => {
+                paths.take("full");
+                thread::yield_now();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    sent
+}
+
+/// One thread sends, one takes and releases each; the rest is sent and taken when the
+/// sender has made its attempts.
+fn frames(
+    name: &str,
+    advanced: Option<usize>,
+    lens: &'static [usize],
+    attempts: usize,
+    takes: usize,
+    paths: &[&'static str],
+) {
+    explore(name, paths, move |paths| {
+        let link = Link::new(0, &[], &[]);
+        let (mut producer, mut consumer) = (link.producer(), link.consumer());
+        if let Some(len) = advanced {
+            advance(&mut producer, &mut consumer, len);
+        }
+        let of_sender = Arc::clone(paths);
+        let sender = thread::spawn(move || {
+            let sent = send(&mut producer, lens, 0, attempts, &of_sender);
+            (producer, sent)
+        });
+        let mut reader = Reader::new(consumer, lens);
+        for _ in 0..takes {
+            if !reader.take_and_release() {
+                paths.take("empty");
+                thread::yield_now();
+            }
+        }
+        paths.take_if(reader.wraps > 0, "wrapped");
+        paths.take_if(reader.taken == lens.len(), "all while sent");
+        let (mut producer, mut sent) = sender.join().expect("the sender ends");
+        while reader.taken < lens.len() {
+            sent = send(&mut producer, lens, sent, lens.len(), paths);
+            while reader.take_and_release() {}
+        }
+        assert!(!reader.take());
+        assert_eq!(producer.is_drained(), Ok(true));
+    });
+}
+
+/// Frames of different sizes over the end of the ring.
+///
+/// From position 32: a frame of 16 bytes, padding of 16 with a frame of 24 behind it at
+/// 0, which takes the last bytes of the empty ring, and a frame of 16 that waits for
+/// space and puts its payload where the first one's header was.
+pub fn frames_wrap() {
+    frames(
+        "ring::frames_wrap",
+        Some(24),
+        &[8, 16, 8],
+        4,
+        3,
+        &["full", "empty", "wrapped", "all while sent"],
+    );
+}
+
+/// Frames of half the capacity, through more than one lap: each waits until the one
+/// before it was read, and the third stands where the first did.
+pub fn frames_lap() {
+    frames(
+        "ring::frames_lap",
+        None,
+        &[24, 24, 24],
+        4,
+        4,
+        &["full", "empty", "wrapped", "all while sent"],
+    );
+}
+
+/// A batch is seen as a whole or not at all, with padding in its middle, after another
+/// batch was aborted that had written other headers in its place.
+pub fn batches() {
+    const LENS: &[usize] = &[0, 8, 8];
+    explore("ring::batches", &["nothing yet", "while sent", "wrapped"], |paths| {
+        let link = Link::new(0, &[], &[]);
+        let (mut producer, mut consumer) = (link.producer(), link.consumer());
+        advance(&mut producer, &mut consumer, 24);
+        let sender = thread::spawn(move || {
+            producer.stage(&[0xee; 8]).expect("room");
+            producer.stage(&[]).expect("room");
+            assert!(producer.has_staged());
+            producer.abort();
+            for number in 0..LENS.len() {
+                producer.stage(&message(LENS, number)).expect("room");
+            }
+            producer.publish();
+        });
+        let mut reader = Reader::new(consumer, LENS);
+        for _ in 0..2 {
+            if reader.take() {
+                while reader.take() {}
+                assert_eq!(reader.taken, LENS.len(), "a part of a batch");
+                paths.take("while sent");
+                break;
+            }
+            paths.take("nothing yet");
+        }
+        sender.join().expect("the sender ends");
+        while reader.take() {}
+        assert_eq!(reader.taken, LENS.len());
+        paths.take_if(reader.wraps > 0, "wrapped");
+    });
+}
+
+/// A grant may be committed short, with a length that is no multiple of a word; what was
+/// written behind it is never seen, and the next frame stands there.
+pub fn short_grants() {
+    const LENS: &[usize] = &[3, 12, 1];
+    explore(
+        "ring::short_grants",
+        &["aborted", "wrapped", "full", "empty", "while sent"],
+        |paths| {
+            let link = Link::new(0, &[], &[]);
+            let (mut producer, mut consumer) = (link.producer(), link.consumer());
+            advance(&mut producer, &mut consumer, 24);
+            let memory = link.sender.clone();
+            let of_sender = Arc::clone(paths);
+            let sender = thread::spawn(move || {
+                let mut sent = 0;
+                for _ in 0..6 {
+                    if sent == LENS.len() {
+                        break;
+                    }
+                    match producer.grant(LENS[sent] as u32 + 9) {
+                        Ok(grant) => {
+                            memory.write(grant.payload(), &vec![0xee; LENS[sent] + 9]);
+                            drop(grant);
+                            of_sender.take("aborted");
+                        }
+                        Err(error) => {
+                            assert_eq!(error, GrantError::Full);
+                            of_sender.take("full");
+                            thread::yield_now();
+                            continue;
+                        }
+                    }
+                    let grant = producer.grant(LENS[sent] as u32 + 9).expect("as before");
+                    memory.write(grant.payload(), &message(LENS, sent));
+                    grant.commit(LENS[sent] as u32);
+                    producer.publish();
+                    sent += 1;
+                }
+                sent
+            });
+            let mut reader = Reader::new(consumer, LENS);
+            for _ in 0..4 {
+                if !reader.take_and_release() {
+                    paths.take("empty");
+                    thread::yield_now();
+                }
+            }
+            paths.take_if(reader.taken == LENS.len(), "while sent");
+            let sent = sender.join().expect("the sender ends");
+            while reader.take_and_release() {}
+            assert_eq!(reader.taken, sent);
+            paths.take_if(reader.wraps > 0, "wrapped");
+        },
+    );
+}
+
+/// The producer dies in each of its operations. What was published is there, whole; a
+/// batch is there as a whole or not at all.
+///
+/// One frame, then a batch of two with padding in its middle.
+pub fn dying_producer() {
+    const LENS: &[usize] = &[0, 8, 8];
+    let mut found = Vec::new();
+    for n in 0.. {
+        let died = Arc::new(AtomicU64::new(0));
+        // What was there in the end: the same in all executions.
+        let outcome = Arc::new(AtomicU64::new(u64::MAX));
+        let (of_model, outcome_of_model) = (Arc::clone(&died), Arc::clone(&outcome));
+        let name = format!("ring::dying_producer in operation {n}");
+        explore(&name, &["nothing yet"], move |paths| {
+            let _t=(); let link = Link::new(0, &[], &[]);
+            let [own, peer] = CrashMem::new([&link.sender, &link.receiver]);
+            let mut producer = Producer::new(own.clone(), peer, &link.geometry);
+            let mut consumer = link.consumer();
+            advance(&mut producer, &mut consumer, 24);
+            own.die_in(n);
+            let died = Arc::clone(&of_model);
+            let published = Arc::new(AtomicU64::new(0));
+            let of_sender = Arc::clone(&published);
+            let sender = thread::spawn(move || {
+                let life = until_death(|| {
+                    producer.push(&message(LENS, 0)).expect("room");
+                    of_sender.store(1, Ordering::Relaxed);
+                    producer.stage(&message(LENS, 1)).expect("room");
+                    producer.stage(&message(LENS, 2)).expect("room");
+                    producer.publish();
+                    of_sender.store(3, Ordering::Relaxed);
+                });
+                if life.is_none() {
+                    died.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let mut reader = Reader::new(consumer, LENS);
+            for _ in 0..2 {
+                if !reader.take() {
+                    paths.take("nothing yet");
+                }
+            }
+            if reader.taken == 2 {
+                assert!(reader.take(), "a part of a batch");
+                eprintln!("BATCH");
+            }
+            sender.join().expect("the sender ends");
+            while reader.take_and_release() {}
+            let taken = reader.taken as u64;
+            assert!([0, 1, 3].contains(&taken), "a part of a batch");
+            assert!(taken >= published.load(Ordering::Relaxed), "a published frame is lost");
+            let before = outcome_of_model.swap(taken, Ordering::Relaxed);
+            assert!(before == u64::MAX || before == taken, "{before} and {taken} after one death");
+        });
+        found.push(outcome.load(Ordering::Relaxed));
+        if died.load(Ordering::Relaxed) == 0 {
+            break;
+        }
+    }
+    println!("ring::dying_producer: found {found:?}");
+    assert!(found.is_sorted());
+    assert!([0, 1, 3].iter().all(|count| found.contains(count)));
+}
+
+/// The consumer dies in each of its operations. The producer never overwrites what was
+/// not released, and finds the space of what was.
+pub fn dying_consumer() {
+    const LENS: &[usize] = &[24, 24, 0];
+    let mut found = Vec::new();
+    for n in 0.. {
+        let died = Arc::new(AtomicU64::new(0));
+        let outcome = Arc::new(AtomicU64::new(u64::MAX));
+        let (of_model, outcome_of_model) = (Arc::clone(&died), Arc::clone(&outcome));
+        let name = format!("ring::dying_consumer in operation {n}");
+        explore(&name, &["full"], move |paths| {
+            let link = Link::new(0, &[], &[]);
+            let mut producer = link.producer();
+            assert_eq!(send(&mut producer, LENS, 0, 1, paths), 1);
+            let [own, peer] = CrashMem::new([&link.receiver, &link.sender]);
+            own.die_in(n);
+            let consumer = Consumer::new(own, peer, &link.geometry);
+            let died = Arc::clone(&of_model);
+            let receiver = thread::spawn(move || {
+                let life = until_death(move || {
+                    let mut reader = Reader::new(consumer, LENS);
+                    reader.take_and_release();
+                    reader.take_and_release();
+                });
+                if life.is_none() {
+                    died.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let sent = send(&mut producer, LENS, 1, 1, paths);
+            receiver.join().expect("the receiver ends");
+            let released = producer.is_drained();
+            let sent = send(&mut producer, LENS, sent, 2, paths);
+            // A frame of half the capacity and the space behind it: no second one fits.
+            match released {
+                Ok(true) => assert_eq!(sent, LENS.len()),
+                Ok(false) => paths.take("full"),
+                Err(error) => panic!("{error}"),
+            }
+            outcome_of_model.fetch_min(u64::from(released == Ok(true)), Ordering::Relaxed);
+        });
+        found.push(outcome.load(Ordering::Relaxed));
+        if died.load(Ordering::Relaxed) == 0 {
+            break;
+        }
+    }
+    println!("ring::dying_consumer: found {found:?}");
+}

@@ -1,0 +1,23 @@
+//! Model-checked: the doorbell.
+
+use loom_tests::models::doorbell;
+
+#[test]
+fn a_consumer_never_sleeps_on_frames() {
+    doorbell::data();
+}
+
+#[test]
+fn a_producer_never_sleeps_on_space() {
+    doorbell::space();
+}
+
+#[test]
+fn two_wakers_of_one_sleeper_lose_no_wake_up() {
+    doorbell::two_wakers();
+}
+
+#[test]
+fn a_new_count_of_the_bell_carries_what_was_published() {
+    doorbell::bell_carries();
+}
