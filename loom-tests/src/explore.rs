@@ -40,7 +40,7 @@ impl Paths {
     }
 }
 
-/// Runs `model` through all its executions with up to three preemptions, and fails if
+/// Runs `model` through all its executions with up to five preemptions, and fails if
 /// one of them fails, or if no execution took one of `paths`.
 ///
 /// The bound is in the code; `LOOM_MAX_PREEMPTIONS` overrides it. Limits of time or of
@@ -54,7 +54,7 @@ pub fn explore(
     paths: &[&'static str],
     model: impl Fn(&Arc<Paths>) + Send + Sync + 'static,
 ) {
-    explore_bounded(name, 3, paths, model);
+    explore_bounded(name, 5, paths, model);
 }
 
 /// [`explore`] with up to `bound` preemptions.

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`memory`] | shared memory in the model checker, and how an ordering is weakened |
 //! | [`crash`] | a memory whose thread dies at its n-th operation |
+//! | [`membarrier`] | a memory with an asymmetric fence |
 //! | [`futex`] | the system call that the doorbell leaves to its caller |
 //! | [`explore`](mod@explore) | running a model and proving that it reached what it is about |
 //! | [`models`] | the models, one file for each structure |
@@ -27,10 +28,12 @@
 pub mod crash;
 pub mod explore;
 pub mod futex;
+pub mod membarrier;
 pub mod memory;
 pub mod models;
 
 pub use crash::CrashMem;
 pub use explore::{Paths, explore};
 pub use futex::Futex;
+pub use membarrier::{Process, ProcessMem};
 pub use memory::{Area, LoomMem};

@@ -138,14 +138,14 @@ impl Cells {
 /// release fence and before another's acquire fence the two would synchronise: the
 /// shadow would hide the very executions that fences are there for.
 #[derive(Debug)]
-struct Shadow(AtomicU64);
+pub(crate) struct Shadow(AtomicU64);
 
 impl Shadow {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
-    fn touch(&self) {
+    pub(crate) fn touch(&self) {
         let exchanged = self.0.compare_exchange(1, 1, Ordering::Relaxed, Ordering::Relaxed);
         debug_assert!(exchanged.is_err());
     }
@@ -172,7 +172,7 @@ fn weakened() -> Option<&'static str> {
 }
 
 /// The ordering that the model runs with.
-fn ordering(order: Order) -> Ordering {
+pub(crate) fn ordering(order: Order) -> Ordering {
     if weakened() == Some(order.name()) { Ordering::Relaxed } else { order.ordering() }
 }
 

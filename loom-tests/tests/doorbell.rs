@@ -8,6 +8,11 @@ fn a_consumer_never_sleeps_on_frames() {
 }
 
 #[test]
+fn a_consumer_never_sleeps_on_frames_of_a_producer_that_does_not_fence() {
+    doorbell::data_by_membarrier();
+}
+
+#[test]
 fn a_producer_never_sleeps_on_space() {
     doorbell::space();
 }

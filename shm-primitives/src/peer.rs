@@ -38,7 +38,7 @@
     )
 )]
 
-use core::fmt;
+use core::{fmt, str::FromStr};
 
 use crate::{
     header::{GeometryError, HeaderError, SegmentHeader, SegmentKind},
@@ -86,6 +86,30 @@ pub struct PeerId {
 impl fmt::Display for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.index, self.epoch)
+    }
+}
+
+/// Text that is not a peer's number, such as `3.1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParsePeerIdError;
+
+impl fmt::Display for ParsePeerIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a peer: expected its entry and epoch, such as 3.1")
+    }
+}
+
+impl core::error::Error for ParsePeerIdError {}
+
+impl FromStr for PeerId {
+    type Err = ParsePeerIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePeerIdError> {
+        let (index, epoch) = text.split_once('.').ok_or(ParsePeerIdError)?;
+        match (index.parse(), epoch.parse()) {
+            (Ok(index), Ok(epoch)) if epoch != 0 => Ok(Self { index, epoch }),
+            _ => Err(ParsePeerIdError),
+        }
     }
 }
 
@@ -330,6 +354,15 @@ impl<M: Memory> PeerTable<M> {
         self.change(peer, |state| (state == PeerState::Attached).then_some(PeerState::Goodbye))
     }
 
+    /// Takes a reservation back that nobody has claimed.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerError::Stale`] if it was claimed or released before.
+    pub fn cancel(&self, peer: PeerId) -> Result<(), PeerError> {
+        self.change(peer, |state| (state == PeerState::Reserved).then_some(PeerState::Empty))
+    }
+
     /// Makes the entry empty, whatever it is used for in this life. Of several callers
     /// one succeeds.
     ///
@@ -476,6 +509,27 @@ mod tests {
             table.claim(new).unwrap();
             let beyond = PeerId { index: 2, epoch: 1 };
             assert!(matches!(table.claim(beyond), Err(PeerError::Unknown { .. })));
+        });
+    }
+
+    #[test]
+    fn a_peer_is_written_and_read() {
+        let peer = PeerId { index: 3, epoch: 17 };
+        assert_eq!(std::format!("{peer}").parse(), Ok(peer));
+        for text in ["", "3", "3.", ".1", "3.0", "3.1.1", "-1.1", "a.b"] {
+            assert_eq!(text.parse::<PeerId>(), Err(ParsePeerIdError));
+        }
+    }
+
+    #[test]
+    fn only_an_unclaimed_reservation_is_cancelled() {
+        with_table(1, |table| {
+            let peer = table.reserve().unwrap();
+            table.cancel(peer).unwrap();
+            assert_eq!(table.cancel(peer), Err(PeerError::Stale { peer }));
+            let peer = table.reserve().unwrap();
+            table.claim(peer).unwrap();
+            assert_eq!(table.cancel(peer), Err(PeerError::Stale { peer }));
         });
     }
 

@@ -9,31 +9,35 @@ use std::sync::{
 
 use loom::thread;
 use shm_primitives::{
+    Memory, Offset,
     doorbell::{SleepMode, Sleeper, Waker},
     outbox::{DATA_BELL, DATA_SLEEP, SPACE_BELL, SPACE_SLEEP},
     pool::{PoolGeometry, SizeClass, SlotAllocator, SlotReceipts},
-    ring::GrantError,
+    ring::{Consumer, GrantError, Producer},
 };
 
 use super::Link;
 use crate::{
-    explore::{Paths, explore},
+    explore::{Paths, explore, explore_bounded},
     futex::Futex,
-    memory::LoomMem,
+    membarrier::Process,
 };
+
+/// With five preemptions these take up to minutes.
+const DOORBELL_BOUND: usize = 3;
 
 const PATHS: [&str; 4] =
     ["slept and woken", "seen at the last check", "rung before it slept", "nobody slept"];
 
 /// A sleeper with the futex that it sleeps on.
-struct Bed {
-    sleeper: Sleeper<LoomMem>,
-    bell_of: LoomMem,
+struct Bed<M: Memory> {
+    sleeper: Sleeper<M>,
+    bell_of: M,
     futex: Futex,
     announced: u64,
 }
 
-impl Bed {
+impl<M: Memory> Bed<M> {
     /// Sleeps, unless `ready` at the last check; the caller looks again afterwards.
     fn sleep(&mut self, paths: &Paths, ready: impl FnOnce() -> bool) {
         let seen = self.sleeper.announce(SleepMode::Futex);
@@ -51,13 +55,13 @@ impl Bed {
 }
 
 /// A waker with the futex of its sleeper.
-struct Alarm {
-    waker: Waker<LoomMem>,
+struct Alarm<M: Memory> {
+    waker: Waker<M>,
     futex: Futex,
     rung: AtomicU64,
 }
 
-impl Alarm {
+impl<M: Memory> Alarm<M> {
     fn ring(&self) {
         match self.waker.ring() {
             Some(SleepMode::Futex) => {
@@ -70,25 +74,26 @@ impl Alarm {
     }
 }
 
-/// Both ends of a doorbell between `sleeper`'s outbox and `waker`'s.
-fn doorbell(
-    sleeper: &LoomMem,
-    word: shm_primitives::Offset,
-    waker: &LoomMem,
-    bell: shm_primitives::Offset,
-) -> (Bed, Arc<Alarm>) {
+/// Both ends of a doorbell: the sleeper's view of its own and of the other outbox, and
+/// the waker's view of the two.
+fn doorbell<S: Memory, W: Memory>(
+    [own, peer]: [&S; 2],
+    word: Offset,
+    [peers_own, peers_peer]: [&W; 2],
+    bell: Offset,
+) -> (Bed<S>, Arc<Alarm<W>>) {
     let futex = Futex::default();
     let bed = Bed {
-        sleeper: Sleeper::new(sleeper.clone(), word, waker.clone(), bell),
-        bell_of: waker.clone(),
+        sleeper: Sleeper::new(own.clone(), word, peer.clone(), bell),
+        bell_of: peer.clone(),
         futex: futex.clone(),
         announced: 0,
     };
-    let waker = Waker::new(waker.clone(), bell, sleeper.clone(), word);
+    let waker = Waker::new(peers_own.clone(), bell, peers_peer.clone(), word);
     (bed, Arc::new(Alarm { waker, futex, rung: AtomicU64::new(0) }))
 }
 
-fn check_rings(bed: &Bed, alarm: &Alarm, paths: &Paths) {
+fn check_rings<S: Memory, W: Memory>(bed: &Bed<S>, alarm: &Alarm<W>, paths: &Paths) {
     let rung = alarm.rung.load(Ordering::Relaxed);
     assert!(rung <= bed.announced, "rung {rung} times for {} sleeps", bed.announced);
     paths.take_if(bed.announced == 0, "nobody slept");
@@ -97,40 +102,75 @@ fn check_rings(bed: &Bed, alarm: &Alarm, paths: &Paths) {
 /// The producer publishes two frames and rings after each; the consumer sleeps whenever
 /// it finds none.
 pub fn data() {
-    explore("doorbell::data", &PATHS, |paths| {
+    explore_bounded("doorbell::data", DOORBELL_BOUND, &PATHS, |paths| {
         let link = Link::with_data_bell();
-        let (mut producer, mut consumer) = (link.producer(), link.consumer());
-        let (mut bed, alarm) = doorbell(&link.receiver, DATA_SLEEP, &link.sender, DATA_BELL);
-        let of_sender = Arc::clone(&alarm);
-        let sender = thread::spawn(move || {
-            for message in [1, 2] {
-                producer.push(&[message; 8]).expect("room");
-                of_sender.ring();
-            }
-        });
-        let mut received = 0;
-        while received < 2 {
-            if let Some(entry) = consumer.next().expect("an honest producer") {
-                received += 1;
-                let mut bytes = [0; 8];
-                consumer.read(&entry, 0, &mut bytes);
-                assert_eq!(bytes, [received; 8]);
-            } else {
-                bed.sleep(paths, || consumer.is_ready());
-            }
-        }
-        sender.join().expect("the sender ends");
-        check_rings(&bed, &alarm, paths);
+        send_two(
+            [&link.receiver, &link.sender],
+            [&link.sender, &link.receiver],
+            &link,
+            paths,
+            || {},
+        );
     });
+}
+
+/// The same where the producer's fence is nothing, and the consumer's makes the producer
+/// fence wherever it is.
+pub fn data_by_membarrier() {
+    explore_bounded("doorbell::data_by_membarrier", DOORBELL_BOUND, &PATHS, |paths| {
+        let link = Link::with_data_bell();
+        let process = Process::new(1);
+        let inside = [&link.sender, &link.receiver].map(|memory| process.inside(memory, 0));
+        let outside = [&link.receiver, &link.sender].map(|memory| process.outside(memory));
+        send_two(outside.each_ref(), inside.each_ref(), &link, paths, move || process.end(0));
+    });
+}
+
+fn send_two<S: Memory, W: Memory + 'static>(
+    receiver: [&S; 2],
+    sender: [&W; 2],
+    link: &Link,
+    paths: &Paths,
+    end: impl FnOnce() + 'static,
+) {
+    let mut producer = Producer::new(sender[0].clone(), sender[1].clone(), &link.geometry);
+    let mut consumer = Consumer::new(receiver[0].clone(), receiver[1].clone(), &link.geometry);
+    let (mut bed, alarm) = doorbell(receiver, DATA_SLEEP, sender, DATA_BELL);
+    let of_sender = Arc::clone(&alarm);
+    let sender = thread::spawn(move || {
+        for message in [1, 2] {
+            producer.push(&[message; 8]).expect("room");
+            of_sender.ring();
+        }
+        end();
+    });
+    let mut received = 0;
+    while received < 2 {
+        if let Some(entry) = consumer.next().expect("an honest producer") {
+            received += 1;
+            let mut bytes = [0; 8];
+            consumer.read(&entry, 0, &mut bytes);
+            assert_eq!(bytes, [received; 8]);
+        } else {
+            bed.sleep(paths, || consumer.is_ready());
+        }
+    }
+    sender.join().expect("the sender ends");
+    check_rings(&bed, &alarm, paths);
 }
 
 /// The producer sleeps on a full ring; the consumer releases what it reads, frame by
 /// frame, and rings.
 pub fn space() {
-    explore("doorbell::space", &PATHS, |paths| {
+    explore_bounded("doorbell::space", DOORBELL_BOUND, &PATHS, |paths| {
         let link = Link::with_space_bell(0);
         let (mut producer, mut consumer) = (link.producer(), link.consumer());
-        let (mut bed, alarm) = doorbell(&link.sender, SPACE_SLEEP, &link.receiver, SPACE_BELL);
+        let (mut bed, alarm) = doorbell(
+            [&link.sender, &link.receiver],
+            SPACE_SLEEP,
+            [&link.receiver, &link.sender],
+            SPACE_BELL,
+        );
         for message in [1, 2] {
             producer.push(&[message; 16]).expect("room");
         }
@@ -166,7 +206,7 @@ pub fn space() {
 /// Two threads of the receiver give a slot back each and ring the same bell; the sender
 /// sleeps until it has both.
 pub fn two_wakers() {
-    explore("doorbell::two_wakers", &PATHS, |paths| {
+    explore_bounded("doorbell::two_wakers", DOORBELL_BOUND, &PATHS, |paths| {
         let link = Link::with_space_bell(2);
         let class = SizeClass { slot_size: 64, extent_slots: 2, max_extents: 1 };
         let pool = PoolGeometry::new(&[class], 0).expect("one class");
@@ -174,7 +214,12 @@ pub fn two_wakers() {
             .expect("an ack for each slot");
         let mut receipts = SlotReceipts::new(&pool, &link.geometry).expect("an ack for each");
         allocator.add_extent(0).expect("its only extent");
-        let (mut bed, alarm) = doorbell(&link.sender, SPACE_SLEEP, &link.receiver, SPACE_BELL);
+        let (mut bed, alarm) = doorbell(
+            [&link.sender, &link.receiver],
+            SPACE_SLEEP,
+            [&link.receiver, &link.sender],
+            SPACE_BELL,
+        );
         let receivers = [(); 2].map(|()| {
             let slot = allocator.allocate(1).expect("a free slot");
             allocator.sent(slot);

@@ -54,6 +54,7 @@ models! {
     pool::two_receivers about [ACK_PUBLISH, ACK_SEEN];
     pool::slot_and_ring about [];
     doorbell::data about [SLEEP_FENCE, WAKE_FENCE];
+    doorbell::data_by_membarrier about [];
     doorbell::space about [];
     doorbell::two_wakers about [];
     doorbell::bell_carries about [BELL_RING, BELL_SEEN];

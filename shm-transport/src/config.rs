@@ -1,0 +1,97 @@
+use std::time::Duration;
+
+use shm_primitives::{
+    header::GeometryError,
+    outbox::OutboxGeometry,
+    pool::{PoolGeometry, SizeClass},
+};
+
+/// Sizes of a link, the same in both directions. The host decides them for its guests.
+///
+/// A message goes the cheapest way its size allows: up to [`inline_max`](Self::inline_max) bytes inline in the
+/// ring, up to the largest size class through a slot, beyond that through memory of
+/// its own.
+///
+/// ```
+/// use shm_transport::LinkConfig;
+///
+/// let config = LinkConfig { ring_capacity: 1 << 20, ..LinkConfig::default() };
+/// assert_eq!(config.inline_max(), 1 << 17);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkConfig {
+    /// Capacity of the ring in each direction, in bytes: a power of two from 64 B to
+    /// 1 GiB. Default 64 KiB.
+    pub ring_capacity: u64,
+    /// The largest message that goes inline, in bytes; `None` is an eighth of the ring.
+    /// At most half the ring less 8.
+    pub inline_limit: Option<u32>,
+    /// The size classes of the slot pool, by rising slot size. Their memory is made when
+    /// it is first needed, extent by extent. Default 16 KiB to 1 MiB, up to 15 MiB.
+    pub size_classes: Vec<SizeClass>,
+    /// How many sealed payloads may be under way or held by the receiver at once.
+    /// Default 16.
+    pub sealed_limit: u16,
+    /// The largest message, in bytes. Default 256 MiB.
+    pub max_message: u64,
+    /// How long a waiting call at most polls before it sleeps. It polls less when that
+    /// does not pay. Default 50 µs; 0 on a machine with one processor.
+    pub spin: Duration,
+}
+
+impl Default for LinkConfig {
+    fn default() -> Self {
+        let class = |slot_size, extent_slots, max_extents| SizeClass {
+            slot_size,
+            extent_slots,
+            max_extents,
+        };
+        let alone = std::thread::available_parallelism().is_ok_and(|n| n.get() == 1);
+        Self {
+            ring_capacity: 64 << 10,
+            inline_limit: None,
+            size_classes: vec![
+                class(16 << 10, 8, 8),
+                class(64 << 10, 8, 4),
+                class(256 << 10, 4, 4),
+                class(1 << 20, 2, 4),
+            ],
+            sealed_limit: 16,
+            max_message: 256 << 20,
+            spin: if alone { Duration::ZERO } else { Duration::from_micros(50) },
+        }
+    }
+}
+
+impl LinkConfig {
+    /// The largest message that goes inline in the ring, in bytes.
+    #[must_use]
+    pub fn inline_max(&self) -> u32 {
+        let ring = u32::try_from(self.ring_capacity).unwrap_or(u32::MAX);
+        let most = (ring / 2).saturating_sub(8);
+        self.inline_limit.unwrap_or(ring / 8).min(most)
+    }
+}
+
+/// The checked sizes of a link, as both sides know them privately.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LinkGeometry {
+    pub(crate) outbox: OutboxGeometry,
+    pub(crate) pool: PoolGeometry,
+    pub(crate) inline_max: u32,
+    pub(crate) max_message: u64,
+    pub(crate) spin: Duration,
+}
+
+impl LinkGeometry {
+    pub(crate) fn new(config: &LinkConfig) -> Result<Self, GeometryError> {
+        let pool = PoolGeometry::new(&config.size_classes, config.sealed_limit)?;
+        Ok(Self {
+            outbox: OutboxGeometry::new(config.ring_capacity, pool.acks())?,
+            inline_max: config.inline_max(),
+            max_message: config.max_message,
+            spin: config.spin,
+            pool,
+        })
+    }
+}

@@ -1,0 +1,374 @@
+//! Where guests come in: connections that are not links yet.
+//!
+//! Nothing here waits for a guest. Each connection has a deadline, there are only so many
+//! at a time, and one that says anything unexpected is closed.
+
+use std::{
+    collections::HashMap,
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::epoll::EventFlags,
+    io::Errno,
+    net::{SocketFlags, accept_with},
+};
+use shm_primitives::peer::{PeerDetails, PeerError, PeerId, PeerState};
+
+use crate::{
+    error::OsError,
+    hub::{HubCore, HubEntry},
+    link::{Link, LinkParts, core::PeerProcess, new_outbox},
+    os::{
+        fence,
+        memory::{self, MapError, Segment},
+        poll::Epoll,
+        process, socket,
+    },
+    wire::{self, Hello, Refusal, Welcome},
+};
+
+/// How long a guest that came by path may take to attach.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Connections at a time that are not links yet.
+const MAX_WAITING: usize = 512;
+/// Connections taken from the listener in one go.
+const MAX_ACCEPTED: usize = 64;
+const LISTENER: u64 = 0;
+
+/// The connections of a hub that are not links yet.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) epoll: Epoll,
+    waiting: Mutex<HashMap<u64, Waiting>>,
+    next_token: AtomicU64,
+    closed: AtomicBool,
+}
+
+/// A guest that is about to attach.
+#[derive(Debug)]
+struct Waiting {
+    socket: OwnedFd,
+    process: PeerProcess,
+    stage: Stage,
+    /// A reservation that belongs to this connection and ends with it.
+    own_reservation: Option<PeerId>,
+    expires: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// It has not said anything.
+    Silent,
+    /// It was welcomed, and has its memory.
+    Welcomed { peer: PeerId, fences: bool, outbox: Segment, guest_outbox: OwnedFd },
+}
+
+/// Why a guest does not come in.
+enum Rejected {
+    /// It is told why.
+    Refused(Refusal),
+    /// It hung up, or does not speak the protocol.
+    Closed,
+}
+
+impl Door {
+    pub(crate) fn new(epoll: Epoll) -> Self {
+        Self {
+            epoll,
+            waiting: Mutex::default(),
+            next_token: AtomicU64::new(LISTENER + 1),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Admits nobody from now on.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn watch_listener(&self, listener: impl AsFd) -> Result<(), OsError> {
+        self.epoll.add(listener.as_fd(), LISTENER, EventFlags::IN)
+    }
+
+    /// Waits for the end of a spawned guest's attach.
+    pub(crate) fn expect_child(
+        &self,
+        socket: OwnedFd,
+        process: PeerProcess,
+        reservation: PeerId,
+    ) -> Result<(), OsError> {
+        self.admit(Waiting {
+            socket,
+            process,
+            stage: Stage::Silent,
+            own_reservation: Some(reservation),
+            expires: None,
+        })
+    }
+
+    fn admit(&self, waiting: Waiting) -> Result<(), OsError> {
+        let token = self.next_token.fetch_add(1, Ordering::Relaxed);
+        self.epoll.add(waiting.socket.as_fd(), token, EventFlags::IN)?;
+        self.waiting().insert(token, waiting);
+        Ok(())
+    }
+
+    /// When the next connection expires, from now.
+    pub(crate) fn next_expiry(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let expires = self.waiting().values().filter_map(|waiting| waiting.expires).min();
+        expires.map(|expires| expires.saturating_duration_since(now))
+    }
+}
+
+impl HubCore {
+    /// Lets in who has come; appends the links of guests that have attached.
+    pub(crate) fn admit_guests(
+        self: &Arc<Self>,
+        listener: impl AsFd,
+        tokens: &[(u64, EventFlags)],
+        links: &mut impl Extend<Link>,
+    ) -> Result<(), OsError> {
+        let mut failed = Ok(());
+        for &(token, _) in tokens {
+            if token == LISTENER {
+                failed = failed.and(self.take_connections(listener.as_fd()));
+                continue;
+            }
+            let Some(waiting) = self.door.waiting().remove(&token) else { continue };
+            match self.advance(waiting) {
+                Ok(Progress::Waits(waiting)) => {
+                    self.door.waiting().insert(token, waiting);
+                }
+                Ok(Progress::Attached(link)) => links.extend([*link]),
+                Ok(Progress::Gone) => {}
+                Err(error) => failed = failed.and(Err(error)),
+            }
+        }
+        self.expire();
+        failed
+    }
+
+    fn take_connections(&self, listener: impl AsFd) -> Result<(), OsError> {
+        for _ in 0..MAX_ACCEPTED {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let socket = match accept_with(&listener, flags) {
+                Ok(socket) => socket,
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR | Errno::CONNABORTED) => continue,
+                Err(errno) => return Err(OsError::new("accept a guest", errno)),
+            };
+            let credentials = process::credentials_of(socket.as_fd())?;
+            if !self.policy.permits(&credentials) {
+                tracing::warn!(?credentials, "guest refused by the credentials policy");
+                self.refuse(&socket, Refusal::NotPermitted);
+                continue;
+            }
+            if self.door.waiting().len() >= MAX_WAITING || self.door.closed.load(Ordering::Relaxed)
+            {
+                self.refuse(&socket, Refusal::Unable);
+                continue;
+            }
+            let pidfd = process::pidfd_of(socket.as_fd(), credentials.pid);
+            self.door.admit(Waiting {
+                socket,
+                process: PeerProcess { pid: credentials.pid, pidfd },
+                stage: Stage::Silent,
+                own_reservation: None,
+                expires: Some(Instant::now() + PATIENCE),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, socket: &OwnedFd, refusal: Refusal) {
+        // It may be gone already.
+        let _ = socket::send(socket.as_fd(), &refusal.encode(), &[]);
+        self.count(|statistics| statistics.refused += 1);
+    }
+
+    fn expire(&self) {
+        let now = Instant::now();
+        let expired: Vec<Waiting> = {
+            let mut waiting = self.door.waiting();
+            let has_expired = |waiting: &Waiting| waiting.expires.is_some_and(|at| at <= now);
+            waiting
+                .extract_if(|_, waiting| has_expired(waiting))
+                .map(|(_, waiting)| waiting)
+                .collect()
+        };
+        for waiting in expired {
+            tracing::debug!(pid = waiting.process.pid, "guest took too long to attach");
+            self.dismiss(waiting);
+        }
+    }
+
+    /// Closes a connection, and frees the entry that was kept for it.
+    fn dismiss(&self, waiting: Waiting) {
+        if let Some(peer) = waiting.own_reservation {
+            // Stale if it was claimed or evicted.
+            let _ = self.table.cancel(peer);
+        }
+    }
+
+    /// Reads what a connection says, and answers.
+    fn advance(self: &Arc<Self>, mut waiting: Waiting) -> Result<Progress, OsError> {
+        let mut message = [0; wire::MAX_MESSAGE];
+        let step = match socket::receive(waiting.socket.as_fd(), &mut message) {
+            Err(Errno::AGAIN) => return Ok(Progress::Waits(waiting)),
+            Ok(Some(datagram)) if datagram.descriptors.is_empty() => {
+                let message = message.get(..datagram.len).unwrap_or_default();
+                match waiting.stage {
+                    Stage::Silent => self.welcome(&mut waiting, message),
+                    Stage::Welcomed { .. } if message == wire::claim() => {
+                        return self.claim(waiting).map(|link| match link {
+                            Some(link) => Progress::Attached(Box::new(link)),
+                            None => Progress::Gone,
+                        });
+                    }
+                    Stage::Welcomed { .. } => Ok(Err(Rejected::Closed)),
+                }
+            }
+            _ => Ok(Err(Rejected::Closed)),
+        };
+        match step {
+            Ok(Ok(())) => Ok(Progress::Waits(waiting)),
+            Ok(Err(Rejected::Refused(refusal))) => {
+                self.refuse(&waiting.socket, refusal);
+                self.dismiss(waiting);
+                Ok(Progress::Gone)
+            }
+            Ok(Err(Rejected::Closed)) => {
+                self.dismiss(waiting);
+                Ok(Progress::Gone)
+            }
+            Err(error) => {
+                self.refuse(&waiting.socket, Refusal::Unable);
+                self.dismiss(waiting);
+                Err(error)
+            }
+        }
+    }
+
+    /// Answers a guest's hello with its memory.
+    fn welcome(
+        &self,
+        waiting: &mut Waiting,
+        message: &[u8],
+    ) -> Result<Result<(), Rejected>, OsError> {
+        let Some(hello) = Hello::decode(message) else { return Ok(Err(Rejected::Closed)) };
+        if hello.version != wire::VERSION {
+            return Ok(Err(Rejected::Refused(Refusal::Version(wire::VERSION))));
+        }
+        let peer = match (waiting.own_reservation, hello.ticket) {
+            (Some(peer), _) => peer,
+            (None, Some(ticket)) => {
+                if self.table.state(ticket.index) != Ok((ticket, PeerState::Reserved)) {
+                    return Ok(Err(Rejected::Refused(Refusal::StaleTicket(ticket))));
+                }
+                ticket
+            }
+            (None, None) => match self.table.reserve() {
+                Ok(peer) => *waiting.own_reservation.insert(peer),
+                Err(PeerError::Full { peers }) => {
+                    return Ok(Err(Rejected::Refused(Refusal::HubFull(peers))));
+                }
+                Err(_) => return Ok(Err(Rejected::Refused(Refusal::Unable))),
+            },
+        };
+        let size = self.link.outbox.total_size();
+        let outbox = new_outbox(&self.link, self.incarnation)?;
+        let guest_outbox = new_outbox(&self.link, self.incarnation)?;
+        let segment = memory::map_as_writer(outbox.as_fd(), size)?;
+        let welcome = Welcome {
+            peer,
+            incarnation: self.incarnation,
+            fences: fence::register(),
+            hub: self.geometry,
+            link: self.link.clone(),
+        };
+        let descriptors = [self.descriptor.as_fd(), outbox.as_fd(), guest_outbox.as_fd()];
+        match socket::send(waiting.socket.as_fd(), &welcome.encode(), &descriptors) {
+            Ok(()) => {}
+            Err(Errno::PIPE | Errno::CONNRESET) => return Ok(Err(Rejected::Closed)),
+            Err(errno) => return Err(OsError::new("welcome a guest", errno)),
+        }
+        waiting.stage =
+            Stage::Welcomed { peer, fences: hello.fences, outbox: segment, guest_outbox };
+        Ok(Ok(()))
+    }
+
+    /// Makes a link of a welcomed connection.
+    fn claim(self: &Arc<Self>, waiting: Waiting) -> Result<Option<Link>, OsError> {
+        let Waiting { socket, process, stage, own_reservation, .. } = waiting;
+        let Stage::Welcomed { peer, fences, outbox, guest_outbox } = stage else {
+            return Ok(None);
+        };
+        let give_up = || {
+            if let Some(peer) = own_reservation {
+                let _ = self.table.cancel(peer);
+            }
+        };
+        let size = self.link.outbox.total_size();
+        let peer_outbox = match memory::map_as_reader(guest_outbox.as_fd(), size) {
+            Ok(segment) => segment,
+            Err(MapError::Bad(bad)) => {
+                tracing::warn!(pid = process.pid, %bad, "guest refused");
+                give_up();
+                return Ok(None);
+            }
+            Err(MapError::Os(error)) => {
+                give_up();
+                return Err(error);
+            }
+        };
+        if self.table.state(peer.index) != Ok((peer, PeerState::Reserved)) {
+            return Ok(None);
+        }
+        let capacity = self.link.outbox.capacity();
+        let details = PeerDetails {
+            pid: process.pid,
+            start_time: process::start_time(process.pid),
+            heartbeat: 0,
+            to_guest: capacity,
+            to_host: capacity,
+        };
+        self.table.describe(peer, &details);
+        if self.table.claim(peer).is_err() {
+            return Ok(None);
+        }
+        tracing::debug!(%peer, pid = process.pid, "guest attached");
+        let link = Link::new(LinkParts {
+            own: outbox,
+            peer_outbox,
+            geometry: self.link.clone(),
+            socket,
+            process,
+            peer_fences: fences,
+            peer,
+            entry: Some(HubEntry { hub: Arc::clone(self), peer }),
+        })?;
+        self.attached(peer, &link.sender.half.core);
+        if link.end().is_some() {
+            // It went before it was recorded.
+            let _ = self.table.release(peer);
+        }
+        Ok(Some(link))
+    }
+}
+
+enum Progress {
+    Waits(Waiting),
+    Attached(Box<Link>),
+    Gone,
+}

@@ -1,0 +1,261 @@
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use rustix::{event::PollFlags, io::Errno};
+use shm_primitives::{
+    Mapped,
+    header::goodbye_of,
+    outbox::OutboxGeometry,
+    peer::{HubGeometry, HubStatistics, PeerId, PeerTable},
+    seqlock::Busy,
+};
+
+use crate::{
+    credentials::CredentialsPolicy,
+    deadline::Deadline,
+    error::{AttachError, BadDescriptor, DetachError, OsError},
+    hub::{PeerEntry, entries_in_use},
+    link::{Link, LinkParts, core::PeerProcess},
+    os::{
+        fence,
+        memory::{self, Segment},
+        poll, process, socket,
+    },
+    rendezvous, spawn,
+    wire::{self, Hello, Refusal, Welcome},
+};
+
+/// A process that is attached to a host.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use shm_transport::Guest;
+///
+/// let wait = Duration::from_secs(5);
+/// let mut guest = Guest::attach("/run/user/1000/my-hub", wait)?;
+/// guest.link.send(b"hello", wait)?;
+/// let answer = guest.link.recv(wait)?.to_bytes();
+/// guest.detach(wait)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Guest {
+    /// The link to the host.
+    pub link: Link,
+    hub: PeerTable<Mapped>,
+    segment: Segment,
+}
+
+/// How a guest attaches.
+#[derive(Clone, Debug, Default)]
+pub struct GuestBuilder {
+    ticket: Option<PeerId>,
+    policy: Option<CredentialsPolicy>,
+}
+
+impl GuestBuilder {
+    /// Claims a reservation instead of walking in.
+    #[must_use]
+    pub fn ticket(mut self, ticket: PeerId) -> Self {
+        self.ticket = Some(ticket);
+        self
+    }
+
+    /// Which hosts to attach to. Default: those of the same user, or of root.
+    #[must_use]
+    pub fn credentials(mut self, policy: CredentialsPolicy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// Attaches to the host at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError`] says whether there is a host, whether it let this guest in, and
+    /// whether what it handed over is sound.
+    pub fn attach(
+        self,
+        path: impl AsRef<Path>,
+        deadline: impl Into<Deadline>,
+    ) -> Result<Guest, AttachError> {
+        let deadline = deadline.into().fixed();
+        let path = path.as_ref();
+        let socket = rendezvous::connect_to(path, deadline)?;
+        self.attach_over(socket, Some(path.to_owned()), deadline)
+    }
+
+    fn attach_over(
+        self,
+        socket: OwnedFd,
+        path: Option<PathBuf>,
+        deadline: Deadline,
+    ) -> Result<Guest, AttachError> {
+        let credentials = process::credentials_of(socket.as_fd())?;
+        let trusted = match &self.policy {
+            Some(policy) => policy.permits(&credentials),
+            None => credentials.uid == 0 || CredentialsPolicy::same_user().permits(&credentials),
+        };
+        if !trusted {
+            return Err(AttachError::NotPermitted);
+        }
+        let fences = fence::register();
+        let hello = Hello { version: wire::VERSION, fences, ticket: self.ticket };
+        tell(&socket, &hello.encode())?;
+        let not_a_hub = || path.map_or(AttachError::HostGone, AttachError::NotAHub);
+
+        let mut message = [0; wire::MAX_MESSAGE];
+        let answer = loop {
+            match socket::receive(socket.as_fd(), &mut message) {
+                Ok(Some(answer)) => break answer,
+                Ok(None) => return Err(AttachError::HostGone),
+                Err(Errno::AGAIN) if deadline.has_passed() => return Err(AttachError::TimedOut),
+                Err(Errno::AGAIN) => {
+                    poll::poll(socket.as_fd(), PollFlags::IN, deadline.remaining());
+                }
+                Err(errno) => return Err(OsError::new("receive the host's answer", errno).into()),
+            }
+        };
+        let message = message.get(..answer.len).unwrap_or_default();
+        if let Some(refusal) = Refusal::decode(message) {
+            return Err(refused(refusal));
+        }
+        let Some(welcome) = Welcome::decode(message) else { return Err(not_a_hub()) };
+        let Ok([hub, outbox, own]) = <[OwnedFd; 3]>::try_from(answer.descriptors) else {
+            return Err(AttachError::Descriptor(BadDescriptor::Missing));
+        };
+        let pidfd = process::pidfd_of(socket.as_fd(), credentials.pid);
+        let process = PeerProcess { pid: credentials.pid, pidfd };
+        Self::enter(welcome?, [hub, outbox, own], socket, process)
+    }
+
+    /// Maps and checks what the host handed over, and claims the entry.
+    fn enter(
+        welcome: Welcome,
+        [hub, outbox, own]: [OwnedFd; 3],
+        socket: OwnedFd,
+        process: PeerProcess,
+    ) -> Result<Guest, AttachError> {
+        let Welcome { peer, incarnation, fences, hub: hub_geometry, link: geometry } = welcome;
+        let size = geometry.outbox.total_size();
+        let segment = memory::map_as_reader(hub.as_fd(), hub_geometry.total_size())?;
+        let peer_outbox = memory::map_as_reader(outbox.as_fd(), size)?;
+        let own = memory::map_as_writer(own.as_fd(), size)?;
+        let found = HubGeometry::check(&segment.mapped(), incarnation)?;
+        let outboxes =
+            [&peer_outbox, &own].map(|outbox| OutboxGeometry::check(&outbox.mapped(), incarnation));
+        if found != hub_geometry || outboxes != [Ok(geometry.outbox); 2] {
+            let [peers, owns] = outboxes;
+            (peers?, owns?);
+            return Err(shm_primitives::header::GeometryError::Layout.into());
+        }
+        tell(&socket, &wire::claim())?;
+        let hub = PeerTable::new(segment.mapped(), &hub_geometry);
+        let link = Link::new(LinkParts {
+            own,
+            peer_outbox,
+            geometry,
+            socket,
+            process,
+            peer_fences: fences,
+            peer,
+            entry: None,
+        })?;
+        tracing::debug!(%peer, "attached to a host");
+        Ok(Guest { link, hub, segment })
+    }
+}
+
+impl Guest {
+    /// Attaches to the host at `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`GuestBuilder::attach`].
+    pub fn attach(
+        path: impl AsRef<Path>,
+        deadline: impl Into<Deadline>,
+    ) -> Result<Self, AttachError> {
+        Self::builder().attach(path, deadline)
+    }
+
+    /// Attaches to the host that started this process, over the socket inherited from
+    /// it; see [`spawn_guest`](crate::CommandExt::spawn_guest). This works once.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::NotSpawned`] if no host started this process, and as
+    /// [`GuestBuilder::attach`].
+    pub fn attach_inherited(deadline: impl Into<Deadline>) -> Result<Self, AttachError> {
+        let socket = spawn::take_inherited_socket()?;
+        Self::builder().attach_over(socket, None, deadline.into().fixed())
+    }
+
+    /// An attach that is to be configured first.
+    #[must_use]
+    pub fn builder() -> GuestBuilder {
+        GuestBuilder::default()
+    }
+
+    /// All peers of the hub that are reserved, attached or leaving.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerEntry> {
+        entries_in_use(&self.hub)
+    }
+
+    /// The host's counts.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if the host is changing them all the time, or died while it did.
+    pub fn statistics(&self) -> Result<HubStatistics, Busy> {
+        self.hub.statistics()
+    }
+
+    /// Whether the host has said goodbye to all its guests.
+    #[must_use]
+    pub fn host_is_leaving(&self) -> bool {
+        goodbye_of(&self.segment.mapped()).is_some()
+    }
+
+    /// Says goodbye, waits until the host has read everything that was sent, and closes
+    /// the link.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::detach`].
+    pub fn detach(self, deadline: impl Into<Deadline>) -> Result<(), DetachError> {
+        self.link.detach(deadline)
+    }
+}
+
+fn tell(socket: &OwnedFd, message: &[u8]) -> Result<(), AttachError> {
+    match socket::send(socket.as_fd(), message, &[]) {
+        Ok(()) => Ok(()),
+        // Its answer, if any, says why.
+        Err(Errno::PIPE | Errno::CONNRESET) => match refusal_left_behind(socket) {
+            Some(refusal) => Err(refused(refusal)),
+            None => Err(AttachError::HostGone),
+        },
+        Err(errno) => Err(OsError::new("talk to the host", errno).into()),
+    }
+}
+
+/// What a host said before it closed the connection.
+fn refusal_left_behind(socket: &OwnedFd) -> Option<Refusal> {
+    let mut message = [0; wire::MAX_MESSAGE];
+    let datagram = socket::receive(socket.as_fd(), &mut message).ok()??;
+    Refusal::decode(message.get(..datagram.len)?)
+}
+
+fn refused(refusal: Refusal) -> AttachError {
+    match refusal {
+        Refusal::Version(host) => AttachError::Version { host, guest: wire::VERSION },
+        Refusal::NotPermitted => AttachError::NotPermitted,
+        Refusal::HubFull(peers) => AttachError::HubFull { peers },
+        Refusal::StaleTicket(peer) => AttachError::StaleTicket(peer),
+        Refusal::Unable => AttachError::HostGone,
+    }
+}

@@ -1,0 +1,97 @@
+//! Shared-memory IPC: a host process creates the memory, guest processes attach, and
+//! messages of any size flow both ways without a system call per message.
+//!
+//! A process may be killed at any instruction, and a guest may write anything into what
+//! it shares: the others lose, repeat, reorder and tear nothing, and wait for nobody.
+//!
+//! - [`Host`] makes a hub at a path and [accepts](Host::accept) a [`Link`] for each guest.
+//! - [`Guest`] attaches by that path, or over a socket inherited from the host that
+//!   [started](CommandExt::spawn_guest) it.
+//! - A [`Link`] sends and receives; it splits into a [`Sender`] and a [`Receiver`] for two
+//!   threads. Calls block until a [`Deadline`], or do not wait (`try_`).
+//! - A [`LinkSet`] waits on many links at once.
+//!
+//! How a message travels depends on its size and is nobody's concern: inline in the ring,
+//! through a slot of the sender's pool, or in sealed memory of its own.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//! use shm_transport::{Guest, Host, RecvError, LinkEnd};
+//!
+//! let directory = tempfile::tempdir()?;
+//! let path = directory.path().join("hub");
+//! let wait = Duration::from_secs(5);
+//!
+//! let mut host = Host::create(&path)?;
+//! // In another process:
+//! let guest = std::thread::spawn(move || {
+//!     let mut guest = Guest::attach(&path, wait).unwrap();
+//!     let question = guest.link.recv(wait).unwrap().to_bytes();
+//!     guest.link.send(&question.to_ascii_uppercase(), wait).unwrap();
+//!     guest.detach(wait).unwrap();
+//! });
+//!
+//! let mut link = host.accept(wait)?;
+//! link.send(b"are you there?", wait)?;
+//! assert_eq!(link.recv(wait)?.to_bytes(), "ARE YOU THERE?");
+//! // What was sent is received before the end is reported.
+//! assert!(matches!(link.recv(wait), Err(RecvError::Ended(LinkEnd::Departed))));
+//! guest.join().unwrap();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Trust
+//!
+//! Host and guest need not trust each other with anything but their own link. Each writes
+//! only its own memory and maps the other's read-only; sizes are sealed; all that the other
+//! side writes is checked before it is used. A peer that breaks the protocol ends its own
+//! link ([`LinkEnd::Corrupt`]) and nothing else. The kernel tells who the peer is.
+//!
+//! # What it needs
+//!
+//! Linux 5.4 or later on x86-64 or aarch64. The first link of a process starts one thread,
+//! `shm-watch`, which sleeps in the kernel until a peer dies. Linux 6.5 names the process
+//! at the other end of a socket race-free, 5.16 lets a sleeping call notice a death at
+//! once; older kernels are served within milliseconds.
+#![deny(unsafe_code)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("shm-transport supports Linux only: it is built on memfd, futex and pidfd");
+
+mod config;
+mod credentials;
+mod deadline;
+mod door;
+mod error;
+mod guest;
+mod host;
+mod hub;
+mod link;
+mod link_set;
+mod os;
+mod rendezvous;
+mod spawn;
+mod watch;
+mod wire;
+
+pub use config::LinkConfig;
+pub use credentials::{CredentialsPolicy, PeerCredentials};
+pub use deadline::Deadline;
+pub use error::{
+    AcceptError, AttachError, BadDescriptor, BatchError, Corruption, CreateError, DetachError,
+    LinkEnd, OsError, PathError, RecvError, SendError, SpawnError,
+};
+pub use guest::{Guest, GuestBuilder};
+pub use host::{Host, HostBuilder};
+pub use hub::{Hub, PeerEntry, Reservation};
+pub use link::{CHUNK, Link, Message, Receiver, SealedPayload, SendGrant, Sender};
+pub use link_set::{LinkEvent, LinkKey, LinkSet};
+pub use spawn::{CommandExt, SpawnedGuest};
+
+pub use shm_primitives::{
+    header::{GeometryError, HeaderError},
+    peer::{HubStatistics, PeerDetails, PeerError, PeerId, PeerState},
+    pool::SizeClass,
+};

@@ -1,0 +1,299 @@
+use std::{
+    fmt,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use shm_primitives::{
+    Mapped, Memory, Offset,
+    doorbell::{SleepMode, Waker},
+    header::{Goodbye, goodbye_of, say_goodbye},
+    order::HINT,
+    outbox::{DATA_BELL, DATA_SLEEP, HEARTBEAT, SPACE_BELL, SPACE_SLEEP},
+};
+
+use super::inbox::{self, Inbox};
+use crate::{
+    config::LinkGeometry,
+    error::{Corruption, LinkEnd},
+    hub::HubEntry,
+    os::{futex, memory::Segment, process, socket},
+};
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+const OPEN: u32 = 0;
+const DEPARTED: u32 = 1;
+const PEER_DEAD: u32 = 2;
+const EVICTED: u32 = 3;
+const CORRUPT: u32 = 4;
+const CLOSED: u32 = 5;
+
+/// The process at the other end.
+#[derive(Debug)]
+pub(crate) struct PeerProcess {
+    pub(crate) pid: u32,
+    pub(crate) pidfd: Option<OwnedFd>,
+}
+
+/// What both halves of a link, its messages and the death watch share. All of it is
+/// private to this process but the two outboxes.
+pub(crate) struct LinkCore {
+    /// Names this link among all of this process, for ever.
+    pub(crate) id: u64,
+    pub(crate) own: Segment,
+    pub(crate) peer: Segment,
+    pub(crate) geometry: LinkGeometry,
+    pub(crate) process: PeerProcess,
+    pub(crate) socket: OwnedFd,
+    pub(crate) inbox: Mutex<Inbox>,
+    data_waker: Waker<Mapped>,
+    space_waker: Waker<Mapped>,
+    /// `OPEN`, or how the link ended. Waiting threads sleep on it, beside the bell.
+    state: AtomicU32,
+    corruption: OnceLock<Corruption>,
+    heartbeat: AtomicU64,
+    /// The host's side of a link has an entry in the hub; a guest's has none.
+    entry: Option<HubEntry>,
+}
+
+impl fmt::Debug for LinkCore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("peer", &self.process.pid)
+            .field("end", &self.end_so_far())
+            .finish_non_exhaustive()
+    }
+}
+
+impl LinkCore {
+    pub(crate) fn new(
+        own: Segment,
+        peer: Segment,
+        geometry: LinkGeometry,
+        socket: OwnedFd,
+        process: PeerProcess,
+        entry: Option<HubEntry>,
+    ) -> Self {
+        let (ours, theirs) = (own.mapped(), peer.mapped());
+        Self {
+            data_waker: Waker::new(ours, DATA_BELL, theirs, DATA_SLEEP),
+            space_waker: Waker::new(ours, SPACE_BELL, theirs, SPACE_SLEEP),
+            inbox: Mutex::new(Inbox::new(&geometry)),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            own,
+            peer,
+            geometry,
+            process,
+            socket,
+            state: AtomicU32::new(OPEN),
+            corruption: OnceLock::new(),
+            heartbeat: AtomicU64::new(0),
+            entry,
+        }
+    }
+
+    /// To be called after publishing frames.
+    #[inline(always)]
+    pub(crate) fn ring_data(&self) {
+        if let Some(mode) = self.data_waker.ring() {
+            self.wake(mode, DATA_BELL);
+        }
+    }
+
+    /// To be called after giving space or a slot back.
+    #[inline(always)]
+    pub(crate) fn ring_space(&self) {
+        if let Some(mode) = self.space_waker.ring() {
+            self.wake(mode, SPACE_BELL);
+        }
+    }
+
+    #[cold]
+    fn wake(&self, mode: SleepMode, bell: Offset) {
+        match mode {
+            SleepMode::Futex => futex::wake_shared(self.own.mapped().word32(bell)),
+            SleepMode::Socket => {
+                // A full socket is readable, and so wakes as well; a closed one needs no
+                // wake.
+                let _ = socket::send(self.socket.as_fd(), &inbox::BELL, &[]);
+            }
+        }
+    }
+
+    /// Whether the link is open as far as this process knows: one private load.
+    #[inline(always)]
+    pub(crate) fn check_open(&self) -> Result<(), LinkEnd> {
+        // Acquire: with the Release of `end`; what led to it is visible.
+        if self.state.load(Ordering::Acquire) == OPEN { Ok(()) } else { Err(self.ended()) }
+    }
+
+    /// How the link ended; also looks for the peer's goodbye. After an end was seen, the
+    /// ring is to be checked once more: what was committed before it counts.
+    #[inline]
+    pub(crate) fn look_for_end(&self) -> Option<LinkEnd> {
+        if let Err(end) = self.check_open() {
+            return Some(end);
+        }
+        let goodbye = goodbye_of(&self.peer.mapped())?;
+        Some(self.end(end_by(goodbye)))
+    }
+
+    /// How the link ended, as far as this process knows.
+    pub(crate) fn end_so_far(&self) -> Option<LinkEnd> {
+        self.check_open().err()
+    }
+
+    #[cold]
+    fn ended(&self) -> LinkEnd {
+        match self.state.load(Ordering::Acquire) {
+            DEPARTED => LinkEnd::Departed,
+            EVICTED => LinkEnd::Evicted,
+            CORRUPT => {
+                LinkEnd::Corrupt(self.corruption.get().copied().unwrap_or(Corruption::Socket))
+            }
+            _ => LinkEnd::PeerDead,
+        }
+    }
+
+    /// Ends the link, unless it has ended: the first reason stays. Returns the reason.
+    #[cold]
+    pub(crate) fn end(&self, end: LinkEnd) -> LinkEnd {
+        let state = match end {
+            LinkEnd::Departed => DEPARTED,
+            LinkEnd::PeerDead => PEER_DEAD,
+            LinkEnd::Evicted => EVICTED,
+            LinkEnd::Corrupt(corruption) => {
+                let _ = self.corruption.set(corruption);
+                CORRUPT
+            }
+        };
+        if self.transition(state) {
+            tracing::debug!(peer = self.process.pid, %end, "link ended");
+            // A peer that said goodbye closes the socket itself, when it is drained.
+            if state != DEPARTED {
+                socket::hang_up(self.socket.as_fd());
+            }
+            if let Some(entry) = &self.entry {
+                entry.ended(end);
+            }
+        }
+        self.ended()
+    }
+
+    fn transition(&self, state: u32) -> bool {
+        // Release: with the Acquire of `check_open`.
+        let ours =
+            self.state.compare_exchange(OPEN, state, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if ours {
+            futex::wake_private(&self.state);
+        }
+        ours
+    }
+
+    /// The private word to sleep on beside a bell, and its value while the link is open.
+    pub(crate) fn end_word(&self) -> (&AtomicU32, u32) {
+        (&self.state, OPEN)
+    }
+
+    /// The socket was hung up: by the peer, or because it is gone.
+    pub(crate) fn notice_hang_up(&self) {
+        let goodbye = goodbye_of(&self.peer.mapped());
+        self.end(goodbye.map_or(LinkEnd::PeerDead, end_by));
+        if let Some(entry) = &self.entry {
+            entry.release();
+        }
+    }
+
+    /// The peer's process is gone for certain.
+    pub(crate) fn notice_death(&self) {
+        self.notice_hang_up();
+        // Whoever polls the socket learns of it, even if a child that the peer forked
+        // still holds the other end.
+        socket::hang_up(self.socket.as_fd());
+    }
+
+    /// Says goodbye: nothing more will be sent. What was sent stays to be read.
+    pub(crate) fn say_goodbye(&self) {
+        say_goodbye(&self.own.mapped(), Goodbye::Graceful);
+        self.ring_data();
+        self.ring_space();
+    }
+
+    /// Throws the peer out, and kills it if asked to.
+    pub(crate) fn evict(&self, kill: bool) {
+        if self.check_open().is_ok() {
+            say_goodbye(&self.own.mapped(), Goodbye::Evicted);
+        }
+        self.end(LinkEnd::Evicted);
+        if kill && let Some(pidfd) = &self.process.pidfd {
+            process::kill(pidfd.as_fd());
+        }
+        if let Some(entry) = &self.entry {
+            entry.release();
+        }
+    }
+
+    /// Closes this side. The memory stays mapped while messages of it are held.
+    pub(crate) fn close(&self) {
+        if self.transition(CLOSED) {
+            self.say_goodbye();
+        }
+        socket::hang_up(self.socket.as_fd());
+        if let Some(entry) = &self.entry {
+            entry.release();
+        }
+    }
+
+    /// Reads what came over the socket: descriptors, and rings of the doorbell.
+    pub(crate) fn drain_socket<R>(&self, with: impl FnOnce(&mut Inbox) -> R) -> R {
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        match inbox.drain(self.socket.as_fd()) {
+            Ok(inbox::Drained::Open) => {}
+            Ok(inbox::Drained::HungUp) => self.notice_hang_up(),
+            Err(corruption) => {
+                self.end(LinkEnd::Corrupt(corruption));
+            }
+        }
+        with(&mut inbox)
+    }
+
+    /// Counts a sign of life of this side.
+    pub(crate) fn beat(&self) {
+        // Relaxed: one process counts, and the peer only looks whether it moves.
+        let beats = self.heartbeat.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        self.own.mapped().store64(HEARTBEAT, beats, HINT);
+    }
+
+    /// The other side's signs of life so far, by its own account.
+    pub(crate) fn peer_beats(&self) -> u64 {
+        self.peer.mapped().load64(HEARTBEAT, HINT)
+    }
+}
+
+impl AsFd for LinkCore {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn end_by(goodbye: Goodbye) -> LinkEnd {
+    match goodbye {
+        Goodbye::Evicted => LinkEnd::Evicted,
+        _ => LinkEnd::Departed,
+    }
+}
+
+/// Held by both halves of a link: when the last goes, the link is closed.
+#[derive(Debug)]
+pub(crate) struct Open(pub(crate) Arc<LinkCore>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        crate::watch::forget(&self.0);
+        self.0.close();
+    }
+}

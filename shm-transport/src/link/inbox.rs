@@ -1,0 +1,152 @@
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use shm_primitives::pool::PoolGeometry;
+
+use crate::{
+    config::LinkGeometry,
+    error::{BadDescriptor, Corruption, OsError},
+    os::{
+        memory::{self, MapError, Segment},
+        socket,
+    },
+};
+
+const BELL_TAG: u8 = 1;
+const EXTENT_TAG: u8 = 2;
+const SEALED_TAG: u8 = 3;
+
+/// The message that rings the doorbell.
+pub(crate) const BELL: [u8; 1] = [BELL_TAG];
+
+/// The message that hands over the next extent of a class.
+pub(crate) fn extent_message(class: u8) -> [u8; 2] {
+    [EXTENT_TAG, class]
+}
+
+/// The message that hands over a sealed payload under a number.
+pub(crate) fn sealed_message(index: u16) -> [u8; 3] {
+    let [low, high] = index.to_le_bytes();
+    [SEALED_TAG, low, high]
+}
+
+/// Messages that are read from the socket in one go. An honest peer has fewer under
+/// way; a flood ends the link.
+const MAX_DRAINED: usize = 4096;
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Drained {
+    Open,
+    HungUp,
+}
+
+/// What came over a link's socket and was not asked for yet. The socket has this one
+/// reader.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pool: PoolGeometry,
+    /// Descriptors of extents by class, in order; taken when they are mapped.
+    extents: Vec<Vec<Option<OwnedFd>>>,
+    /// Descriptors of sealed payloads by number.
+    sealed: Vec<Option<OwnedFd>>,
+}
+
+impl Inbox {
+    pub(crate) fn new(geometry: &LinkGeometry) -> Self {
+        Self {
+            pool: geometry.pool.clone(),
+            extents: geometry.pool.classes().iter().map(|_| Vec::new()).collect(),
+            sealed: (0..geometry.pool.sealed()).map(|_| None).collect(),
+        }
+    }
+
+    /// Reads everything that is there now.
+    pub(crate) fn drain(&mut self, socket: BorrowedFd<'_>) -> Result<Drained, Corruption> {
+        for _ in 0..MAX_DRAINED {
+            let mut message = [0; 8];
+            match socket::receive(socket, &mut message) {
+                Err(Errno::AGAIN) => return Ok(Drained::Open),
+                // Out of descriptors or memory: what is there stays there.
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
+                    return Ok(Drained::Open);
+                }
+                Err(_) | Ok(None) => return Ok(Drained::HungUp),
+                Ok(Some(datagram)) => {
+                    let message = message.get(..datagram.len).unwrap_or_default();
+                    self.take(message, datagram.descriptors)?;
+                }
+            }
+        }
+        Err(Corruption::Socket)
+    }
+
+    fn take(&mut self, message: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<(), Corruption> {
+        let place = match *message {
+            [BELL_TAG] if descriptors.is_empty() => return Ok(()),
+            [EXTENT_TAG, class] => {
+                let max = self.pool.class(class).map_or(0, |class| class.max_extents as usize);
+                let extents = self.extents.get_mut(usize::from(class));
+                let extents = extents.filter(|extents| extents.len() < max);
+                extents.map(|extents| {
+                    extents.push(None);
+                    extents.last_mut()
+                })
+            }
+            [SEALED_TAG, low, high] => {
+                let index = usize::from(u16::from_le_bytes([low, high]));
+                self.sealed.get_mut(index).filter(|place| place.is_none()).map(Some)
+            }
+            _ => None,
+        };
+        let place = place.flatten().ok_or(Corruption::Socket)?;
+        match (descriptors.pop(), descriptors.is_empty()) {
+            (Some(descriptor), true) => *place = Some(descriptor),
+            _ => return Err(Corruption::Descriptor(BadDescriptor::Missing)),
+        }
+        Ok(())
+    }
+
+    /// Maps extent `number` of a class, if it was handed over.
+    pub(crate) fn map_extent(
+        &mut self,
+        class: u8,
+        number: usize,
+    ) -> Result<Option<Segment>, MapError> {
+        let size = self.pool.class(class).map_or(0, |class| class.extent_size());
+        let extents = self.extents.get_mut(usize::from(class));
+        let Some(place) = extents.and_then(|extents| extents.get_mut(number)) else {
+            return Ok(None);
+        };
+        let Some(descriptor) = place else { return Ok(None) };
+        let segment = memory::map_as_reader(descriptor.as_fd(), size)?;
+        *place = None;
+        Ok(Some(segment))
+    }
+
+    /// Takes the descriptor of a sealed payload, if it was handed over.
+    pub(crate) fn take_sealed(&mut self, index: u16) -> Option<OwnedFd> {
+        self.sealed.get_mut(usize::from(index))?.take()
+    }
+
+    /// Puts the descriptor of a sealed payload back that could not be mapped now.
+    pub(crate) fn put_back_sealed(&mut self, index: u16, descriptor: OwnedFd) {
+        if let Some(place) = self.sealed.get_mut(usize::from(index)) {
+            *place = Some(descriptor);
+        }
+    }
+}
+
+/// Why memory that the peer handed over cannot be used.
+pub(crate) enum HandoverError {
+    Corrupt(Corruption),
+    Os(OsError),
+}
+
+impl From<MapError> for HandoverError {
+    fn from(error: MapError) -> Self {
+        match error {
+            MapError::Bad(bad) => Self::Corrupt(Corruption::Descriptor(bad)),
+            MapError::Os(error) => Self::Os(error),
+        }
+    }
+}

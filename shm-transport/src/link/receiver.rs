@@ -1,0 +1,321 @@
+use std::{os::fd::AsFd, sync::Arc};
+
+use shm_primitives::{
+    Frame, Mapped, Offset,
+    doorbell::Sleeper,
+    outbox::{DATA_BELL, DATA_SLEEP},
+    pool::{Receipt, SEALED, SlotId, SlotReceipts},
+    ring::{Consumer, Entry},
+};
+
+use super::{
+    core::{LinkCore, Open},
+    inbox::{HandoverError, Inbox},
+    message::{Message, SlotBytes},
+    sealed::SealedPayload,
+    wait::Waiter,
+};
+use crate::{
+    deadline::Deadline,
+    error::{Corruption, LinkEnd, RecvError},
+    os::memory::{self, Segment},
+};
+
+/// The receiving half of a link.
+///
+/// One thread at a time uses it; it may move between threads. What the peer sent before
+/// its end is received before the end is reported.
+#[derive(Debug)]
+pub struct Receiver {
+    pub(crate) half: Half,
+    pub(crate) waiter: Waiter,
+}
+
+/// All of a receiver but its way of waiting.
+#[derive(Debug)]
+pub(crate) struct Half {
+    _open: Arc<Open>,
+    pub(crate) core: Arc<LinkCore>,
+    pub(crate) ring: Consumer<Mapped>,
+    receipts: SlotReceipts,
+    extents: Vec<Vec<Segment>>,
+    /// The next message, taken from the ring and not given out yet.
+    next: Option<Taken>,
+}
+
+/// A message that was taken from the ring.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// Its bytes are still in the ring.
+    Inline(Entry),
+    Slot(SlotBytes),
+    Sealed(SealedPayload),
+    /// A reference whose memory could not be mapped yet.
+    Reference(Frame, Receipt),
+}
+
+impl Taken {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Inline(entry) => entry.len() as usize,
+            Self::Slot(slot) => slot.len(),
+            Self::Sealed(payload) => payload.len(),
+            Self::Reference(..) => 0,
+        }
+    }
+}
+
+impl Receiver {
+    pub(crate) fn new(open: Arc<Open>, receipts: SlotReceipts) -> Self {
+        let core = Arc::clone(&open.0);
+        let (own, peer) = (core.own.mapped(), core.peer.mapped());
+        let ring = Consumer::new(own, peer, &core.geometry.outbox);
+        let sleeper = Sleeper::new(own, DATA_SLEEP, peer, DATA_BELL);
+        let waiter = Waiter::new(sleeper, core.geometry.spin);
+        let extents = core.geometry.pool.classes().iter().map(|_| Vec::new()).collect();
+        Self { half: Half { _open: open, core, ring, receipts, extents, next: None }, waiter }
+    }
+
+    /// The next message if one is there.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Ended`] if the link is over and drained, [`RecvError::Os`] if the
+    /// message's memory could not be mapped; it is then still there.
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<Option<Message<'_>>, RecvError> {
+        match self.half.take() {
+            Ok(Some(taken)) => Ok(Some(Message::new(&mut self.half, taken))),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The next message, waiting for one until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv), and [`RecvError::TimedOut`].
+    #[inline]
+    pub fn recv(&mut self, deadline: impl Into<Deadline>) -> Result<Message<'_>, RecvError> {
+        let taken = self.take(deadline.into())?;
+        Ok(Message::new(&mut self.half, taken))
+    }
+
+    /// Copies the next message into `buffer`, waiting for one until `deadline`; returns
+    /// its length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv), and [`RecvError::BufferTooSmall`] if it does not fit; it
+    /// is then still there.
+    #[inline]
+    pub fn recv_into(
+        &mut self,
+        buffer: &mut [u8],
+        deadline: impl Into<Deadline>,
+    ) -> Result<usize, RecvError> {
+        let taken = self.take(deadline.into())?;
+        self.half.copy_out(taken, buffer)
+    }
+
+    /// Copies the next message into `buffer` if one is there; returns its length.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv), and [`RecvError::BufferTooSmall`].
+    #[inline]
+    pub fn try_recv_into(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, RecvError> {
+        match self.half.take()? {
+            Some(taken) => self.half.copy_out(taken, buffer).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether [`try_recv`](Self::try_recv) would return anything but `None`: a message,
+    /// or the end of the link.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.half.next.is_some()
+            || self.half.ring.is_ready()
+            || self.half.core.look_for_end().is_some()
+    }
+
+    /// Prepares for waiting on the link's descriptor: `true` if there is nothing to
+    /// receive now and the descriptor becomes readable when there is. After it did, call
+    /// [`disarm`](Self::disarm).
+    #[must_use = "on `false` there is something to receive and the descriptor may stay quiet"]
+    pub fn arm(&mut self) -> bool {
+        self.waiter.announce_on_socket();
+        self.waiter.fence();
+        if self.is_ready() {
+            self.waiter.awake();
+            return false;
+        }
+        true
+    }
+
+    /// Ends the waiting that [`arm`](Self::arm) prepared for, and takes what made the
+    /// descriptor readable from it.
+    pub fn disarm(&mut self) {
+        self.waiter.awake();
+        self.half.core.drain_socket(|_| ());
+    }
+
+    #[inline]
+    fn take(&mut self, deadline: Deadline) -> Result<Taken, RecvError> {
+        if let Some(taken) = self.half.take()? {
+            return Ok(taken);
+        }
+        let Self { half, waiter } = self;
+        let core = Arc::clone(&half.core);
+        let taken = waiter.wait(&core, deadline, || half.take().transpose());
+        taken.unwrap_or(Err(RecvError::TimedOut))
+    }
+}
+
+impl Half {
+    /// Takes the next message from the ring.
+    #[inline]
+    fn take(&mut self) -> Result<Option<Taken>, RecvError> {
+        if let Some(taken) = self.next.take() {
+            return self.resolve_again(taken).map(Some);
+        }
+        let entry = match self.ring.next() {
+            Ok(Some(entry)) => entry,
+            Ok(None) => {
+                let Some(end) = self.core.look_for_end() else { return Ok(None) };
+                // What was committed before the end comes first.
+                match self.ring.next() {
+                    Ok(Some(entry)) => entry,
+                    _ => return Err(end.into()),
+                }
+            }
+            Err(corrupt) => {
+                return Err(self.core.end(LinkEnd::Corrupt(Corruption::Ring(corrupt))).into());
+            }
+        };
+        match entry.frame() {
+            Frame::Inline { .. } => Ok(Some(Taken::Inline(entry))),
+            frame => self.take_reference(frame).map(Some),
+        }
+    }
+
+    #[inline(never)]
+    fn take_reference(&mut self, frame: Frame) -> Result<Taken, RecvError> {
+        // The word says all: its place in the ring is free.
+        self.give_space_back();
+        let (slot, len) = match frame {
+            Frame::Slot { slot, len } => (slot, len),
+            Frame::Sealed { index } => (SlotId { class: SEALED, index }, 0),
+            Frame::Inline { .. } | Frame::Padding => return Err(self.corrupt(Corruption::Socket)),
+        };
+        if u64::from(len) > self.core.geometry.max_message {
+            let bad = shm_primitives::pool::BadSlot { slot, len };
+            return Err(self.corrupt(Corruption::Slot(bad)));
+        }
+        match self.receipts.receive(slot, len) {
+            Ok(receipt) => self.resolve(frame, receipt),
+            Err(bad) => Err(self.corrupt(Corruption::Slot(bad))),
+        }
+    }
+
+    #[cold]
+    fn resolve_again(&mut self, taken: Taken) -> Result<Taken, RecvError> {
+        match taken {
+            Taken::Reference(frame, receipt) => self.resolve(frame, receipt),
+            taken => Ok(taken),
+        }
+    }
+
+    /// Finds the memory that a frame refers to.
+    fn resolve(&mut self, frame: Frame, receipt: Receipt) -> Result<Taken, RecvError> {
+        let found = match frame {
+            Frame::Slot { slot, len } => self.slot_bytes(slot, len, receipt).map(Taken::Slot),
+            Frame::Sealed { index } => self.sealed_payload(index, receipt).map(Taken::Sealed),
+            Frame::Inline { .. } | Frame::Padding => {
+                Err(HandoverError::Corrupt(Corruption::Socket))
+            }
+        };
+        found.map_err(|error| match error {
+            HandoverError::Corrupt(corruption) => self.corrupt(corruption),
+            HandoverError::Os(error) => {
+                self.next = Some(Taken::Reference(frame, receipt));
+                error.into()
+            }
+        })
+    }
+
+    fn slot_bytes(
+        &mut self,
+        slot: SlotId,
+        len: u32,
+        receipt: Receipt,
+    ) -> Result<SlotBytes, HandoverError> {
+        let class = self.core.geometry.pool.class(slot.class).copied();
+        let (extent, at) = class.map_or((u32::MAX, 0), |class| class.place(slot.index));
+        let number = extent as usize;
+        let class = usize::from(slot.class);
+        while self.extents.get(class).is_none_or(|known| known.len() <= number) {
+            self.map_next_extent(slot.class)?;
+        }
+        let known = self.extents.get(class).and_then(|known| known.get(number));
+        let segment = known.ok_or(HandoverError::Corrupt(Corruption::NotHandedOver))?.clone();
+        Ok(SlotBytes::new(Arc::clone(&self.core), segment, Offset::new(at), len, receipt))
+    }
+
+    #[cold]
+    fn map_next_extent(&mut self, class: u8) -> Result<(), HandoverError> {
+        let missing = HandoverError::Corrupt(Corruption::NotHandedOver);
+        let Some(known) = self.extents.get_mut(usize::from(class)) else { return Err(missing) };
+        let number = known.len();
+        let segment = self.core.drain_socket(|inbox| inbox.map_extent(class, number))?;
+        known.push(segment.ok_or(missing)?);
+        Ok(())
+    }
+
+    fn sealed_payload(
+        &mut self,
+        index: u16,
+        receipt: Receipt,
+    ) -> Result<SealedPayload, HandoverError> {
+        let descriptor = self.core.drain_socket(|inbox: &mut Inbox| inbox.take_sealed(index));
+        let descriptor = descriptor.ok_or(HandoverError::Corrupt(Corruption::NotHandedOver))?;
+        match memory::map_sealed(descriptor.as_fd(), self.core.geometry.max_message) {
+            Ok(map) => Ok(SealedPayload::new(map, Arc::clone(&self.core), receipt)),
+            Err(error) => {
+                let error = HandoverError::from(error);
+                if matches!(error, HandoverError::Os(_)) {
+                    self.core.drain_socket(|inbox| inbox.put_back_sealed(index, descriptor));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn copy_out(&mut self, taken: Taken, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        let len = taken.len();
+        match buffer.get_mut(..len) {
+            Some(buffer) => {
+                Message::new(self, taken).copy_to(0, buffer);
+                Ok(len)
+            }
+            None => {
+                self.next = Some(taken);
+                Err(RecvError::BufferTooSmall { len, buffer: buffer.len() })
+            }
+        }
+    }
+
+    /// Gives the ring space of what was taken back to the peer.
+    #[inline]
+    pub(crate) fn give_space_back(&mut self) {
+        self.ring.release();
+        self.core.ring_space();
+    }
+
+    #[cold]
+    fn corrupt(&self, corruption: Corruption) -> RecvError {
+        self.core.end(LinkEnd::Corrupt(corruption)).into()
+    }
+}

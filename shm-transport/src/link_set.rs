@@ -1,0 +1,261 @@
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::event::epoll::EventFlags;
+
+use crate::{
+    deadline::Deadline,
+    error::{AcceptError, OsError},
+    host::Host,
+    link::Link,
+    os::poll::Epoll,
+};
+
+/// Names a link in a [`LinkSet`] for as long as it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkKey(u64);
+
+/// What a wait on a [`LinkSet`] reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkEvent {
+    /// A guest attached; its link is in the set.
+    Attached(LinkKey),
+    /// The link has something to receive: a message, or its end.
+    Ready(LinkKey),
+}
+
+/// Many links, served by one thread.
+///
+/// ```
+/// use std::time::Duration;
+/// use shm_transport::{Guest, Host, LinkEvent, LinkSet, RecvError};
+///
+/// let directory = tempfile::tempdir()?;
+/// let path = directory.path().join("hub");
+/// let wait = Duration::from_secs(5);
+/// let mut host = Host::create(&path)?;
+/// let guest = std::thread::spawn(move || {
+///     let mut guest = Guest::attach(&path, wait).unwrap();
+///     guest.link.send(b"hello", wait).unwrap();
+///     guest.detach(wait).unwrap();
+/// });
+///
+/// let mut links = LinkSet::new()?;
+/// let mut events = Vec::new();
+/// let mut messages = 0;
+/// 'serve: loop {
+///     links.wait_with(&mut host, &mut events, wait)?;
+///     for event in &events {
+///         let LinkEvent::Ready(key) = *event else { continue };
+///         let link = links.get_mut(key).unwrap();
+///         loop {
+///             match link.try_recv() {
+///                 Ok(Some(_message)) => messages += 1,
+///                 Ok(None) => break,
+///                 Err(RecvError::Ended(_)) => {
+///                     links.remove(key);
+///                     break 'serve;
+///                 }
+///                 Err(error) => return Err(error.into()),
+///             }
+///         }
+///     }
+/// }
+/// assert_eq!(messages, 1);
+/// guest.join().unwrap();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct LinkSet {
+    epoll: Epoll,
+    links: Vec<Entry>,
+    next_key: u64,
+    /// The host's descriptor is watched, if one ever was waited with.
+    with_host: bool,
+    ready: Vec<(u64, EventFlags)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: u64,
+    link: Link,
+    armed: bool,
+}
+
+const HOST: u64 = 0;
+/// Looks at all links before the set sleeps.
+const SPINS: u32 = 200;
+
+impl LinkSet {
+    /// An empty set.
+    ///
+    /// # Errors
+    ///
+    /// [`OsError`] if no descriptor is left.
+    pub fn new() -> Result<Self, OsError> {
+        Ok(Self {
+            epoll: Epoll::new()?,
+            links: Vec::new(),
+            next_key: HOST + 1,
+            with_host: false,
+            ready: Vec::new(),
+        })
+    }
+
+    /// Adds a link.
+    ///
+    /// # Errors
+    ///
+    /// [`OsError`] if the kernel has no memory left to watch it; the link is closed.
+    pub fn insert(&mut self, link: Link) -> Result<LinkKey, OsError> {
+        let key = self.next_key;
+        self.epoll.add(link.as_fd(), key, EventFlags::IN | EventFlags::RDHUP)?;
+        self.next_key += 1;
+        self.links.push(Entry { key, link, armed: false });
+        Ok(LinkKey(key))
+    }
+
+    /// Takes a link out.
+    pub fn remove(&mut self, key: LinkKey) -> Option<Link> {
+        let index = self.index(key)?;
+        let mut entry = self.links.swap_remove(index);
+        self.epoll.remove(entry.link.as_fd());
+        if entry.armed {
+            entry.link.receiver.disarm();
+        }
+        Some(entry.link)
+    }
+
+    /// A link of the set.
+    pub fn get_mut(&mut self, key: LinkKey) -> Option<&mut Link> {
+        let index = self.index(key)?;
+        self.links.get_mut(index).map(|entry| &mut entry.link)
+    }
+
+    /// All links of the set.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (LinkKey, &mut Link)> {
+        self.links.iter_mut().map(|entry| (LinkKey(entry.key), &mut entry.link))
+    }
+
+    /// How many links there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    /// Waits until links have something to receive, or until `deadline`, and puts one
+    /// event for each into `events`, which it empties first.
+    ///
+    /// A link that is not drained is reported again by the next call.
+    ///
+    /// # Errors
+    ///
+    /// [`OsError`] if the kernel ran out of memory.
+    pub fn wait(
+        &mut self,
+        events: &mut Vec<LinkEvent>,
+        deadline: impl Into<Deadline>,
+    ) -> Result<(), OsError> {
+        events.clear();
+        self.wait_for_any(events, deadline.into())
+    }
+
+    /// Like [`wait`](Self::wait), and also lets in the guests of `host`: their links join
+    /// the set. A set is used with one host.
+    ///
+    /// # Errors
+    ///
+    /// [`AcceptError::Os`] if memory or descriptors ran out. A deadline that passes is no
+    /// error: `events` is then empty.
+    pub fn wait_with(
+        &mut self,
+        host: &mut Host,
+        events: &mut Vec<LinkEvent>,
+        deadline: impl Into<Deadline>,
+    ) -> Result<(), AcceptError> {
+        events.clear();
+        let deadline = deadline.into().fixed();
+        if !self.with_host {
+            self.epoll.add(host.as_fd(), HOST, EventFlags::IN)?;
+            self.with_host = true;
+        }
+        loop {
+            // Half-finished attaches have deadlines of their own.
+            let left = deadline.remaining_at_most(host.hub().0.door.next_expiry());
+            let until = left.map_or(Deadline::NEVER, Deadline::from);
+            self.wait_for_any(events, until)?;
+            while let Some(link) = host.try_accept()? {
+                events.push(LinkEvent::Attached(self.insert(link)?));
+            }
+            if !events.is_empty() || deadline.has_passed() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn wait_for_any(
+        &mut self,
+        events: &mut Vec<LinkEvent>,
+        deadline: Deadline,
+    ) -> Result<(), OsError> {
+        for _ in 0..SPINS {
+            self.collect(events);
+            if !events.is_empty() {
+                return Ok(());
+            }
+            std::hint::spin_loop();
+        }
+        for entry in &mut self.links {
+            if !entry.armed {
+                entry.link.receiver.waiter.announce_on_socket();
+                entry.armed = true;
+            }
+        }
+        // One fence for all: it makes every processor fence that runs a guest.
+        if let Some(entry) = self.links.first() {
+            entry.link.receiver.waiter.fence();
+        }
+        self.collect(events);
+        self.ready.clear();
+        let timeout =
+            if events.is_empty() { deadline.remaining() } else { Some(Default::default()) };
+        self.epoll.wait(&mut self.ready, timeout)?;
+        let ready = std::mem::take(&mut self.ready);
+        for &(key, _) in &ready {
+            if let Some(index) = self.index(LinkKey(key))
+                && let Some(entry) = self.links.get_mut(index)
+            {
+                entry.link.receiver.disarm();
+                entry.armed = false;
+            }
+        }
+        self.ready = ready;
+        if events.is_empty() {
+            self.collect(events);
+        }
+        Ok(())
+    }
+
+    fn collect(&self, events: &mut Vec<LinkEvent>) {
+        let ready = self.links.iter().filter(|entry| entry.link.receiver.is_ready());
+        events.extend(ready.map(|entry| LinkEvent::Ready(LinkKey(entry.key))));
+    }
+
+    fn index(&self, key: LinkKey) -> Option<usize> {
+        self.links.iter().position(|entry| entry.key == key.0)
+    }
+}
+
+/// The descriptor that becomes readable when a link, or the host waited with, is ready,
+/// after a [`LinkSet::wait`] found nothing.
+impl AsFd for LinkSet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}

@@ -1,0 +1,227 @@
+//! Anonymous memory: sealed memfds and their mappings.
+//!
+//! Source: memfd_create(2), fcntl(2) on file sealing.
+#![allow(unsafe_code)]
+
+use std::{
+    fs::File,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::FileExt,
+    },
+    sync::Arc,
+};
+
+use memmap2::{Advice, Mmap, MmapMut, MmapOptions, MmapRaw};
+use rustix::{
+    fs::{
+        FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
+        fstatfs, ftruncate, memfd_create,
+    },
+    io::Errno,
+};
+use shm_primitives::Mapped;
+
+use crate::error::{BadDescriptor, OsError};
+
+/// `TMPFS_MAGIC` of statfs(2): what memfds live on, unless they are huge pages.
+const TMPFS: i64 = 0x0102_1994;
+
+/// What all memory of a link is sealed with: its size stays, and nobody but who mapped
+/// it before can ever write it.
+const ONE_WRITER: SealFlags =
+    SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::FUTURE_WRITE).union(SealFlags::SEAL);
+/// What a sealed payload is sealed with: nobody can ever write it.
+const NO_WRITER: SealFlags =
+    SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::WRITE).union(SealFlags::SEAL);
+
+/// A mapping that stays as long as somebody uses it. A forked child does not get it.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    mapped: Mapped,
+    _mapping: Arc<MmapRaw>,
+}
+
+impl Segment {
+    fn new(mapping: MmapRaw) -> Result<Self, OsError> {
+        mapping
+            .advise(Advice::DontFork)
+            .map_err(|error| OsError::new("keep memory from forked children", error))?;
+        // SAFETY: the mapping covers `len` bytes, page-aligned, and lives as long as
+        // `_mapping` beside it; `MmapRaw` never forms references to them.
+        let mapped = unsafe { Mapped::new(mapping.as_mut_ptr(), mapping.len()) };
+        Ok(Self { mapped, _mapping: Arc::new(mapping) })
+    }
+
+    /// The door to the memory. Whoever keeps it keeps this segment beside it.
+    pub(crate) fn mapped(&self) -> Mapped {
+        self.mapped
+    }
+
+    /// The same segment, accessed with the asymmetric fence from now on.
+    pub(crate) fn with_asymmetric_fence(mut self) -> Self {
+        self.mapped = self.mapped.with_asymmetric_fence(super::fence::heavy);
+        self
+    }
+}
+
+/// New zeroed memory, of a size that can no longer change and with all its pages there:
+/// a lack of memory shows here and never as a signal later.
+pub(crate) fn create(name: &str, size: u64) -> Result<OwnedFd, OsError> {
+    let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+        .map_err(|errno| OsError::new("create shared memory", errno))?;
+    ftruncate(&fd, size).map_err(|errno| OsError::new("size shared memory", errno))?;
+    loop {
+        match fallocate(&fd, FallocateFlags::empty(), 0, size) {
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(OsError::new("allocate shared memory", errno)),
+            Ok(()) => break,
+        }
+    }
+    seal(fd.as_fd(), SealFlags::SHRINK | SealFlags::GROW)?;
+    Ok(fd)
+}
+
+fn seal(fd: BorrowedFd<'_>, seals: SealFlags) -> Result<(), OsError> {
+    fcntl_add_seals(fd, seals).map_err(|errno| OsError::new("seal shared memory", errno))
+}
+
+/// Shows new memory to `fill`, before anybody else sees it.
+pub(crate) fn prepare(
+    fd: BorrowedFd<'_>,
+    size: u64,
+    fill: impl FnOnce(&Mapped),
+) -> Result<(), OsError> {
+    let mapping = MmapOptions::new()
+        .len(size as usize)
+        .map_raw(&fd)
+        .map_err(|error| OsError::new("map shared memory", error))?;
+    fill(&Segment::new(mapping)?.mapped);
+    Ok(())
+}
+
+/// Maps memory for its one writer, and seals it so that it stays the only one.
+pub(crate) fn map_as_writer(fd: BorrowedFd<'_>, size: u64) -> Result<Segment, OsError> {
+    let mapping = MmapOptions::new()
+        .len(size as usize)
+        .populate()
+        .map_raw(&fd)
+        .map_err(|error| OsError::new("map shared memory", error))?;
+    seal(fd, SealFlags::FUTURE_WRITE | SealFlags::SEAL)?;
+    Segment::new(mapping)
+}
+
+/// Checks that a descriptor is memory of `size` bytes that only its owner writes, all of
+/// it allocated, and maps it read-only.
+pub(crate) fn map_as_reader(fd: BorrowedFd<'_>, size: u64) -> Result<Segment, MapError> {
+    check(fd, ONE_WRITER, Some(size))?;
+    let mapping = MmapOptions::new()
+        .len(size as usize)
+        .populate()
+        .map_raw_read_only(&fd)
+        .map_err(|error| OsError::new("map shared memory", error))?;
+    Ok(Segment::new(mapping)?)
+}
+
+/// Checks that a descriptor is memory that one process alone can write, from now on.
+pub(crate) fn check_one_writer(fd: BorrowedFd<'_>, size: u64) -> Result<(), MapError> {
+    check(fd, ONE_WRITER, Some(size)).map(drop)
+}
+
+/// Memory that is being filled and then sealed against all writing.
+#[derive(Debug)]
+pub(crate) struct Unsealed(File);
+
+impl Unsealed {
+    pub(crate) fn new() -> Result<Self, OsError> {
+        let fd = memfd_create("shm-payload", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+            .map_err(|errno| OsError::new("create a payload's memory", errno))?;
+        Ok(Self(File::from(fd)))
+    }
+
+    pub(crate) fn fill(&self, payload: &[u8]) -> Result<(), OsError> {
+        self.0
+            .write_all_at(payload, 0)
+            .map_err(|error| OsError::new("allocate a payload's memory", error))
+    }
+
+    /// Allocates and maps `len` bytes, more than 0, for writing.
+    pub(crate) fn map(&self, len: u64) -> Result<MmapMut, OsError> {
+        ftruncate(&self.0, len).map_err(|errno| OsError::new("size a payload's memory", errno))?;
+        fallocate(&self.0, FallocateFlags::empty(), 0, len)
+            .map_err(|errno| OsError::new("allocate a payload's memory", errno))?;
+        // SAFETY: the file was made above and never leaves this process before it is
+        // sealed, which fails while a writable mapping exists: nobody else changes it.
+        let map = unsafe { MmapOptions::new().len(len as usize).populate().map_mut(&self.0) }
+            .map_err(|error| OsError::new("map a payload's memory", error))?;
+        map.advise(Advice::DontFork)
+            .map_err(|error| OsError::new("keep memory from forked children", error))?;
+        Ok(map)
+    }
+
+    /// Cuts it to `len` bytes and seals it for ever.
+    pub(crate) fn seal(self, len: u64) -> Result<OwnedFd, OsError> {
+        ftruncate(&self.0, len).map_err(|errno| OsError::new("size a payload's memory", errno))?;
+        seal(self.0.as_fd(), NO_WRITER)?;
+        Ok(self.0.into())
+    }
+}
+
+/// Checks that a descriptor is immutable memory of at most `max` bytes, and maps it.
+pub(crate) fn map_sealed(fd: BorrowedFd<'_>, max: u64) -> Result<Mmap, MapError> {
+    let size = check(fd, NO_WRITER, None)?;
+    if size == 0 || size > max {
+        return Err(BadDescriptor::Size { found: size, expected: max }.into());
+    }
+    // Private, because kernels before 6.7 refuse shared mappings of write-sealed files.
+    // SAFETY: the seals, checked above, rule out every change to contents and size.
+    let map = unsafe { MmapOptions::new().len(size as usize).map_copy_read_only(&fd) }
+        .map_err(|error| OsError::new("map a sealed payload", error))?;
+    map.advise(Advice::DontFork)
+        .map_err(|error| OsError::new("keep memory from forked children", error))?;
+    Ok(map)
+}
+
+/// Why a descriptor was not mapped: the other side's fault, or this system's.
+#[derive(Debug)]
+pub(crate) enum MapError {
+    Bad(BadDescriptor),
+    Os(OsError),
+}
+
+impl From<BadDescriptor> for MapError {
+    fn from(bad: BadDescriptor) -> Self {
+        Self::Bad(bad)
+    }
+}
+
+impl From<OsError> for MapError {
+    fn from(error: OsError) -> Self {
+        Self::Os(error)
+    }
+}
+
+/// Checks seals first: from then on size and, with `NO_WRITER`, contents are what they
+/// are. Memory with holes is refused, because touching one can fail.
+fn check(fd: BorrowedFd<'_>, seals: SealFlags, size: Option<u64>) -> Result<u64, MapError> {
+    let found = fcntl_get_seals(fd).map_err(|_| BadDescriptor::NotSealable)?;
+    if found != seals {
+        let (found, expected) = (found.bits(), seals.bits());
+        return Err(BadDescriptor::Seals { found, expected }.into());
+    }
+    let file_system = fstatfs(fd).map_err(|errno| OsError::new("examine memory", errno))?;
+    if i64::from(file_system.f_type) != TMPFS {
+        return Err(BadDescriptor::FileSystem.into());
+    }
+    let stat = fstat(fd).map_err(|errno| OsError::new("examine memory", errno))?;
+    let found = stat.st_size as u64;
+    if let Some(expected) = size
+        && found != expected
+    {
+        return Err(BadDescriptor::Size { found, expected }.into());
+    }
+    if (stat.st_blocks as u64).saturating_mul(512) < found {
+        return Err(BadDescriptor::Holes.into());
+    }
+    Ok(found)
+}

@@ -1,0 +1,8 @@
+//! What the operating system provides: one file for each of its means.
+
+pub(crate) mod fence;
+pub(crate) mod futex;
+pub(crate) mod memory;
+pub(crate) mod poll;
+pub(crate) mod process;
+pub(crate) mod socket;

@@ -1,0 +1,78 @@
+//! Waiting on descriptors: poll(2) and epoll(7).
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+use rustix::{
+    buffer::spare_capacity,
+    event::{
+        PollFd, PollFlags, Timespec,
+        epoll::{self, CreateFlags, Event, EventData, EventFlags},
+    },
+    io::Errno,
+};
+
+use crate::error::OsError;
+
+/// Waits until `fd` is ready for `events` or `timeout` is over.
+pub(crate) fn poll(fd: BorrowedFd<'_>, events: PollFlags, timeout: Option<Duration>) {
+    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+    // Ready, interrupted, timed out: the caller checks again.
+    let _ = rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, events)], timeout.as_ref());
+}
+
+/// A set of descriptors that are waited for together.
+#[derive(Debug)]
+pub(crate) struct Epoll {
+    fd: OwnedFd,
+}
+
+impl Epoll {
+    pub(crate) fn new() -> Result<Self, OsError> {
+        let fd = epoll::create(CreateFlags::CLOEXEC)
+            .map_err(|errno| OsError::new("create an epoll descriptor", errno))?;
+        Ok(Self { fd })
+    }
+
+    pub(crate) fn add(
+        &self,
+        fd: BorrowedFd<'_>,
+        token: u64,
+        events: EventFlags,
+    ) -> Result<(), OsError> {
+        epoll::add(&self.fd, fd, EventData::new_u64(token), events)
+            .map_err(|errno| OsError::new("watch a descriptor", errno))
+    }
+
+    pub(crate) fn remove(&self, fd: BorrowedFd<'_>) {
+        // It is not there any more if the kernel dropped it with its last descriptor.
+        let _ = epoll::delete(&self.fd, fd);
+    }
+
+    /// Waits and appends what is ready to `tokens`.
+    pub(crate) fn wait(
+        &self,
+        tokens: &mut Vec<(u64, EventFlags)>,
+        timeout: Option<Duration>,
+    ) -> Result<(), OsError> {
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let mut events: Vec<Event> = Vec::with_capacity(64);
+        match epoll::wait(&self.fd, spare_capacity(&mut events), timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(OsError::new("wait for descriptors", errno)),
+        }
+        tokens.extend(events.iter().map(|event| {
+            let Event { data, flags, .. } = *event;
+            (data.u64(), flags)
+        }));
+        Ok(())
+    }
+}
+
+impl AsFd for Epoll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

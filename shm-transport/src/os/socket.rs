@@ -1,0 +1,112 @@
+//! Unix sockets that keep message boundaries and carry descriptors: unix(7).
+
+use std::{
+    io::{IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType,
+        recvmsg, sendmsg, shutdown, socket_with, socketpair,
+    },
+};
+
+use crate::error::OsError;
+
+/// The most descriptors that one message of ours carries.
+pub(crate) const MAX_DESCRIPTORS: usize = 3;
+
+/// A message taken from a socket.
+#[derive(Debug)]
+pub(crate) struct Datagram {
+    pub(crate) len: usize,
+    pub(crate) descriptors: Vec<OwnedFd>,
+}
+
+/// A new socket that is not connected.
+pub(crate) fn new() -> Result<OwnedFd, OsError> {
+    socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )
+    .map_err(|errno| OsError::new("create a socket", errno))
+}
+
+/// Two connected sockets.
+pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), OsError> {
+    socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )
+    .map_err(|errno| OsError::new("create a socket pair", errno))
+}
+
+/// Sends a message with descriptors, without waiting and without a signal.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    message: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        // The space is for as many as anybody here ever sends.
+        let pushed = ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+        debug_assert!(pushed, "more descriptors than MAX_DESCRIPTORS");
+    }
+    loop {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match sendmsg(socket, &[IoSlice::new(message)], &mut ancillary, flags) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Takes the next message without waiting; `None` if the other side has hung up.
+///
+/// More descriptors than [`MAX_DESCRIPTORS`] are closed by the kernel, and the message
+/// counts as empty, which nobody honest sends.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> Result<Option<Datagram>, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        match recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags) {
+            // A peer that closed without reading all is reported once, before what it
+            // sent can still be taken.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            Err(errno) => return Err(errno),
+            Ok(received) => break received,
+        }
+    };
+    let mut descriptors = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(fds) = message {
+            descriptors.extend(fds);
+        }
+    }
+    if received.bytes == 0 && descriptors.is_empty() {
+        return Ok(None);
+    }
+    let cut = received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
+    let len = if cut { 0 } else { received.bytes };
+    Ok(Some(Datagram { len, descriptors }))
+}
+
+/// Ends the connection in both directions, whoever else holds a descriptor of it.
+pub(crate) fn hang_up(socket: BorrowedFd<'_>) {
+    let _ = shutdown(socket.as_fd(), Shutdown::Both);
+}

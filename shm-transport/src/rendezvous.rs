@@ -1,0 +1,220 @@
+//! The path under which guests find a host.
+//!
+//! A host holds a lock on `<path>.lock` for its life; the kernel ends it with the process,
+//! however that ends. Who has the lock may replace what a dead host left. The socket is
+//! made under another name, listens, and is then renamed to the path: nobody ever sees one
+//! that is half made.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{FlockOperation, Mode, fchmod, flock},
+    io::Errno,
+    net::{SocketAddrUnix, bind, connect, listen},
+};
+
+use crate::{
+    deadline::Deadline,
+    error::{AttachError, CreateError, OsError, PathError},
+    os::socket,
+};
+
+/// Bytes that a socket's path can have, its end included, less our suffixes.
+const MAX_PATH: usize = 108 - 1 - TEMPORARY.len();
+const LOCK: &str = ".lock";
+const TEMPORARY: &str = ".new";
+const BACKLOG: i32 = 1024;
+
+/// A host's hold on its path.
+#[derive(Debug)]
+pub(crate) struct Rendezvous {
+    path: PathBuf,
+    listener: OwnedFd,
+    /// Device and inode of our socket.
+    identity: (u64, u64),
+    lock: PathBuf,
+    _locked: File,
+}
+
+impl Rendezvous {
+    pub(crate) fn create(path: &Path, admits_others: bool) -> Result<Self, CreateError> {
+        check_path(path)?;
+        prepare_directory(path)?;
+        let lock = with_suffix(path, LOCK);
+        let locked = take_lock(path, &lock)?;
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if !metadata.file_type().is_socket() => {
+                // Leave no lock file of ours beside a file that is none of our business.
+                let _ = fs::remove_file(&lock);
+                return Err(PathError::Occupied(path.to_owned()).into());
+            }
+            // Whose socket it is: nobody's, because we have the lock.
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(OsError::new("examine the hub's path", error).into()),
+        }
+        let listener = listen_at(path, admits_others)?;
+        let metadata = fs::symlink_metadata(path)
+            .map_err(|error| OsError::new("examine the hub's socket", error))?;
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(Self { path: path.to_owned(), listener, identity, lock, _locked: locked })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl AsFd for Rendezvous {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Drop for Rendezvous {
+    fn drop(&mut self) {
+        // Under the lock: what has our identity is ours.
+        if let Ok(metadata) = fs::symlink_metadata(&self.path)
+            && (metadata.dev(), metadata.ino()) == self.identity
+        {
+            let _ = fs::remove_file(&self.path);
+        }
+        let _ = fs::remove_file(&self.lock);
+    }
+}
+
+/// Connects to the host at `path`.
+pub(crate) fn connect_to(path: &Path, deadline: Deadline) -> Result<OwnedFd, AttachError> {
+    check_path(path)?;
+    let address =
+        SocketAddrUnix::new(path).map_err(|errno| OsError::new("use the hub's path", errno))?;
+    let socket = socket::new()?;
+    loop {
+        match connect(&socket, &address) {
+            Ok(()) => return Ok(socket),
+            Err(Errno::INTR) => {}
+            // Its queue of guests is full.
+            Err(Errno::AGAIN) if !deadline.has_passed() => {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            Err(Errno::AGAIN) => return Err(AttachError::TimedOut),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Err(AttachError::NoHost(path.to_owned())),
+            Err(Errno::ACCESS | Errno::PERM) => return Err(AttachError::NotPermitted),
+            Err(Errno::PROTOTYPE) => return Err(AttachError::NotAHub(path.to_owned())),
+            Err(Errno::CONNREFUSED) => {
+                let socket = fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
+                let path = path.to_owned();
+                let error =
+                    if socket { AttachError::HostDead(path) } else { AttachError::NotAHub(path) };
+                return Err(error);
+            }
+            Err(errno) => return Err(OsError::new("connect to the host", errno).into()),
+        }
+    }
+}
+
+fn check_path(path: &Path) -> Result<(), PathError> {
+    if path.file_name().is_none() {
+        return Err(PathError::NoName(path.to_owned()));
+    }
+    if path.as_os_str().len() > MAX_PATH {
+        return Err(PathError::TooLong { path: path.to_owned(), max: MAX_PATH });
+    }
+    Ok(())
+}
+
+/// Makes the directory if there is none, for this user alone, and refuses one in which
+/// others could replace our socket by theirs.
+fn prepare_directory(path: &Path) -> Result<(), CreateError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|error| OsError::new("create the hub's directory", error))?;
+    let metadata = fs::metadata(directory)
+        .map_err(|error| OsError::new("examine the hub's directory", error))?;
+    let own = metadata.uid() == rustix::process::geteuid().as_raw();
+    if !own || metadata.mode() & 0o022 != 0 {
+        return Err(PathError::UnsafeDirectory(directory.to_owned()).into());
+    }
+    Ok(())
+}
+
+/// Takes the lock of a path, and makes sure that it is still the lock of that path.
+fn take_lock(path: &Path, lock: &Path) -> Result<File, CreateError> {
+    let nofollow = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+    loop {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(nofollow)
+            .open(lock)
+            .map_err(|error| match error.raw_os_error() {
+                Some(libc::ELOOP | libc::EISDIR) => PathError::Occupied(lock.to_owned()).into(),
+                _ => CreateError::from(OsError::new("open the hub's lock", error)),
+            })?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::INTR) => continue,
+            Err(Errno::WOULDBLOCK) => return Err(CreateError::HostExists(path.to_owned())),
+            Err(errno) => return Err(OsError::new("lock the hub's path", errno).into()),
+        }
+        let ours =
+            file.metadata().map_err(|error| OsError::new("examine the hub's lock", error))?;
+        // A host that left between our opening and our locking took its lock file along.
+        match fs::symlink_metadata(lock) {
+            Ok(now) if (now.dev(), now.ino()) == (ours.dev(), ours.ino()) => return Ok(file),
+            _ => {}
+        }
+    }
+}
+
+fn listen_at(path: &Path, admits_others: bool) -> Result<OwnedFd, CreateError> {
+    let temporary = with_suffix(path, TEMPORARY);
+    let address = SocketAddrUnix::new(&temporary)
+        .map_err(|errno| OsError::new("use the hub's path", errno))?;
+    let listener = socket::new()?;
+    // The socket's mode is taken over by the file that bind makes, less the umask; so it
+    // is never open to more than it should be, and set once more for an umask that is
+    // stricter.
+    let mode = Mode::from_raw_mode(if admits_others { 0o666 } else { 0o600 });
+    fchmod(&listener, mode).map_err(|errno| OsError::new("protect the hub's socket", errno))?;
+    // What an earlier host that died here left. Under the lock it is nobody's.
+    let _ = fs::remove_file(&temporary);
+    bind(&listener, &address).map_err(|errno| OsError::new("bind the hub's socket", errno))?;
+    let made = rustix::fs::chmod(&temporary, mode)
+        .and_then(|()| listen(&listener, BACKLOG))
+        .map_err(|errno| OsError::new("listen on the hub's socket", errno))
+        .and_then(|()| {
+            fs::rename(&temporary, path)
+                .map_err(|error| OsError::new("name the hub's socket", error))
+        });
+    if let Err(error) = made {
+        let _ = fs::remove_file(&temporary);
+        return Err(error.into());
+    }
+    Ok(listener)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
