@@ -90,11 +90,8 @@ pub fn explore_bounded(
         .iter()
         .map(|(path, count)| format!("{path} {}", count.load(Ordering::Relaxed)))
         .collect();
-    println!(
-        "{name}: {executions} executions, {:.2} s; {}",
-        start.elapsed().as_secs_f64(),
-        counts.join(", ")
-    );
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{name}: {executions} executions, {seconds:.2} s {counts:?}");
     for (path, count) in &paths.taken {
         assert!(count.load(Ordering::Relaxed) > 0, "{name}: no execution reached {path:?}");
     }

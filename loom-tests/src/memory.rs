@@ -4,8 +4,9 @@ use std::{
     collections::BTreeMap,
     env,
     ops::Range,
+    rc::Rc,
     sync::{
-        Arc, OnceLock,
+        OnceLock,
         atomic::{AtomicU64 as Counter, Ordering},
     },
 };
@@ -68,7 +69,8 @@ impl Area {
 /// [`Area::Words64`] or [`Area::Words32`], which have no cells.
 #[derive(Clone, Debug)]
 pub struct LoomMem {
-    region: Arc<Region>,
+    // loom runs all threads of a model on one thread of the system.
+    region: Rc<Region>,
     light_fence: bool,
 }
 
@@ -212,14 +214,14 @@ impl LoomMem {
             }
         }
         let lost_exchanges = Counter::new(0);
-        Self { region: Arc::new(Region { size, wide, narrow, lost_exchanges }), light_fence: true }
+        Self { region: Rc::new(Region { size, wide, narrow, lost_exchanges }), light_fence: true }
     }
 
     /// The same region, with light fences that order nothing: what a memory with an
     /// asymmetric fence does until somebody runs the heavy one.
     #[must_use]
     pub fn without_light_fences(&self) -> Self {
-        Self { region: Arc::clone(&self.region), light_fence: false }
+        Self { region: Rc::clone(&self.region), light_fence: false }
     }
 
     /// How many exchanges failed so far, in all threads.

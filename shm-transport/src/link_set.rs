@@ -48,16 +48,17 @@ pub enum LinkEvent {
 ///     for event in &events {
 ///         let LinkEvent::Ready(key) = *event else { continue };
 ///         let link = links.get_mut(key).unwrap();
-///         loop {
+///         let ended = loop {
 ///             match link.try_recv() {
 ///                 Ok(Some(_message)) => messages += 1,
-///                 Ok(None) => break,
-///                 Err(RecvError::Ended(_)) => {
-///                     links.remove(key);
-///                     break 'serve;
-///                 }
+///                 Ok(None) => break false,
+///                 Err(RecvError::Ended(_)) => break true,
 ///                 Err(error) => return Err(error.into()),
 ///             }
+///         };
+///         if ended {
+///             links.remove(key);
+///             break 'serve;
 ///         }
 ///     }
 /// }

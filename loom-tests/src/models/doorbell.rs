@@ -2,9 +2,9 @@
 //!
 //! A lost wake-up leaves a thread asleep for ever; loom reports that as a deadlock.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    rc::Rc,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use loom::thread;
@@ -81,7 +81,7 @@ fn doorbell<S: Memory, W: Memory>(
     word: Offset,
     [peers_own, peers_peer]: [&W; 2],
     bell: Offset,
-) -> (Bed<S>, Arc<Alarm<W>>) {
+) -> (Bed<S>, Rc<Alarm<W>>) {
     let futex = Futex::default();
     let bed = Bed {
         sleeper: Sleeper::new(own.clone(), word, peer.clone(), bell),
@@ -90,7 +90,7 @@ fn doorbell<S: Memory, W: Memory>(
         announced: 0,
     };
     let waker = Waker::new(peers_own.clone(), bell, peers_peer.clone(), word);
-    (bed, Arc::new(Alarm { waker, futex, rung: AtomicU64::new(0) }))
+    (bed, Rc::new(Alarm { waker, futex, rung: AtomicU64::new(0) }))
 }
 
 fn check_rings<S: Memory, W: Memory>(bed: &Bed<S>, alarm: &Alarm<W>, paths: &Paths) {
@@ -136,7 +136,7 @@ fn send_two<S: Memory, W: Memory + 'static>(
     let mut producer = Producer::new(sender[0].clone(), sender[1].clone(), &link.geometry);
     let mut consumer = Consumer::new(receiver[0].clone(), receiver[1].clone(), &link.geometry);
     let (mut bed, alarm) = doorbell(receiver, DATA_SLEEP, sender, DATA_BELL);
-    let of_sender = Arc::clone(&alarm);
+    let of_sender = Rc::clone(&alarm);
     let sender = thread::spawn(move || {
         for message in [1, 2] {
             producer.push(&[message; 8]).expect("room");
@@ -174,7 +174,7 @@ pub fn space() {
         for message in [1, 2] {
             producer.push(&[message; 16]).expect("room");
         }
-        let of_receiver = Arc::clone(&alarm);
+        let of_receiver = Rc::clone(&alarm);
         let receiver = thread::spawn(move || {
             for message in [1, 2] {
                 let entry = consumer.next().expect("an honest producer").expect("a frame");
@@ -224,7 +224,7 @@ pub fn two_wakers() {
             let slot = allocator.allocate(1).expect("a free slot");
             allocator.sent(slot);
             let receipt = receipts.receive(slot, 1).expect("a slot of the pool");
-            let (own, alarm) = (link.receiver.clone(), Arc::clone(&alarm));
+            let (own, alarm) = (link.receiver.clone(), Rc::clone(&alarm));
             thread::spawn(move || {
                 receipt.ack(&own);
                 alarm.ring();

@@ -124,7 +124,7 @@ pub fn dying_writer() {
                 // Its sequence is odd: the next even one counts as its write.
                 Err(Busy) => 3,
             };
-            SeqlockWriter::new(memory, AT).write(&vec![number as u8; LEN]);
+            SeqlockWriter::new(memory, AT).write(&[number as u8; LEN]);
             check_after(&reader, number);
         });
         if died.load(Ordering::Relaxed) == 0 {

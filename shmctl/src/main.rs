@@ -1,0 +1,35 @@
+//! The tool to try, measure and inspect the shared-memory transport.
+
+mod bench;
+mod demo;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Split a file into blocks, have guest processes hash them, check every answer.
+    Demo(demo::Options),
+    /// Measure, beside what the hardware allows.
+    #[command(subcommand)]
+    Bench(bench::Command),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Bench(command) => bench::run(&command),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("shmctl: {error}");
+        ExitCode::FAILURE
+    })
+}
