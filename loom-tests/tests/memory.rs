@@ -86,7 +86,8 @@ fn a_message_may_be_missed_behind_its_flag_unless_the_flag_is_released_and_acqui
         (memory.load64(Y, order), memory.load64(X, OWN))
     }
     let all = BTreeSet::from([(0, 0), (0, 1), (1, 0), (1, 1)]);
-    let cases: [(Steps<()>, Steps<(u64, u64)>, bool); 4] = [
+    type Case = (Steps<()>, Steps<(u64, u64)>, bool);
+    let cases: [Case; 4] = [
         (|m| send(m, OWN), |m| receive(m, OWN), true),
         (|m| send(m, FRAME_PUBLISH), |m| receive(m, OWN), true),
         (|m| send(m, OWN), |m| receive(m, FRAME_SEEN), true),

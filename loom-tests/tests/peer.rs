@@ -28,6 +28,11 @@ fn a_ticket_of_an_earlier_life_claims_nothing() {
 }
 
 #[test]
+fn the_details_of_a_next_life_replace_those_of_the_one_before() {
+    peer::details_of_the_next_life();
+}
+
+#[test]
 fn an_attached_entry_has_the_details_of_its_guest() {
     peer::details_of_the_attached();
 }

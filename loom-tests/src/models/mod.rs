@@ -63,7 +63,8 @@ models! {
     peer::claim_against_release about [];
     peer::two_release about [];
     peer::stale_epoch about [];
-    peer::details_of_the_attached about [PEER_CHANGE, PEER_SEEN];
+    peer::details_of_the_next_life about [PEER_CHANGE, PEER_SEEN];
+    peer::details_of_the_attached about [];
     goodbye::last_frame about [GOODBYE_SAY, GOODBYE_SEEN];
 }
 

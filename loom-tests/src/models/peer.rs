@@ -130,25 +130,60 @@ pub fn stale_epoch() {
     });
 }
 
+fn details(pid: u32) -> PeerDetails {
+    PeerDetails { pid, start_time: u64::from(pid), ..Default::default() }
+}
+
+/// A thread of the host that reserves what another one released describes the next
+/// guest: its details replace those of the one before.
+///
+/// The slot of the details has a new writer then, which must see how far the last one
+/// came.
+pub fn details_of_the_next_life() {
+    let paths = ["still taken", "next life"];
+    explore("peer::details_of_the_next_life", &paths, |paths| {
+        let (_, table) = table(1);
+        let first = table.reserve().expect("the only entry");
+        let host = table.clone();
+        let releasing = thread::spawn(move || {
+            host.describe(first, &details(1));
+            host.release(first).expect("its only release");
+        });
+        let expected = match table.reserve() {
+            Ok(second) => {
+                table.describe(second, &details(2));
+                paths.take("next life");
+                details(2)
+            }
+            Err(error) => {
+                assert_eq!(error, PeerError::Full { peers: 1 });
+                paths.take("still taken");
+                details(1)
+            }
+        };
+        releasing.join().expect("the other ends");
+        assert_eq!(table.details(0), Ok(expected));
+    });
+}
+
 /// Whoever sees an entry attached reads the details of that guest, not of the one
 /// before.
 pub fn details_of_the_attached() {
     let paths = ["of the second", "not attached"];
     explore("peer::details_of_the_attached", &paths, |paths| {
         let (_, table) = table(1);
-        let of = |pid: u32| PeerDetails { pid, start_time: u64::from(pid), ..Default::default() };
         let first = table.reserve().expect("the only entry");
-        table.describe(first, &of(1));
+        table.describe(first, &details(1));
         table.release(first).expect("its only release");
         let host = table.clone();
         let hosting = thread::spawn(move || {
             let second = host.reserve().expect("the entry is empty");
-            host.describe(second, &of(2));
+            host.describe(second, &details(2));
             host.claim(second).expect("reserved");
         });
         match table.state(0).expect("an honest host") {
             (PeerId { epoch: 2, .. }, PeerState::Attached) => {
-                assert_eq!(table.details(0), Ok(of(2)));
+                assert_eq!(table.details(0), Ok(details(2)));
                 paths.take("of the second");
             }
             _ => paths.take("not attached"),
