@@ -18,7 +18,8 @@
 //! cargo test -p loom-tests
 //! # The executions and seconds of each model, and how often it reached each path:
 //! cargo test -p loom-tests -- --nocapture
-//! # Weakens every ordering, one at a time; at least one model must fail for each:
+//! # The table of the orderings, each weakened once: the model that fails, and how
+//! # (also run by the tests):
 //! cargo run -p loom-tests --bin weaken
 //! ```
 //!
@@ -35,5 +36,5 @@ pub mod models;
 pub use crash::CrashMem;
 pub use explore::{Paths, explore};
 pub use futex::Futex;
-pub use membarrier::{Process, ProcessMem};
+pub use membarrier::{Process, ProcessMem, Running};
 pub use memory::{Area, LoomMem};

@@ -4,12 +4,17 @@
 //! That is what Linux's `membarrier` does, and what makes a waker without a fence of its
 //! own right.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
-use loom::{sync::atomic::fence, thread};
+use loom::{
+    sync::atomic::fence,
+    thread::{self, ThreadId},
+};
 use shm_primitives::{Memory, Offset, Order};
 
 use crate::memory::{LoomMem, Shadow, ordering};
@@ -21,70 +26,74 @@ pub struct Process {
     /// else here stands for the kernel: it is outside of the model and orders nothing.
     requested: Shadow,
     requests: AtomicU64,
-    threads: Vec<Thread>,
+    /// The last request that each running thread has fenced for.
+    fenced: RefCell<HashMap<ThreadId, u64>>,
 }
 
-#[derive(Debug, Default)]
-struct Thread {
-    fenced: AtomicU64,
-    ended: AtomicBool,
-}
+/// A thread of a process, while it runs.
+#[derive(Debug)]
+pub struct Running(Rc<Process>);
 
 impl Process {
-    /// A process of `threads` threads. To be made before they start.
+    /// A process without threads. To be made before they start.
     #[must_use]
-    pub fn new(threads: usize) -> Arc<Self> {
-        let threads = (0..threads).map(|_| Thread::default()).collect();
-        Arc::new(Self { requested: Shadow::new(), requests: AtomicU64::new(0), threads })
+    pub fn new() -> Rc<Self> {
+        Rc::new(Self {
+            requested: Shadow::new(),
+            requests: AtomicU64::new(0),
+            fenced: RefCell::default(),
+        })
     }
 
-    /// The memory as thread `number` of the process sees it.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such thread.
+    /// Makes the calling thread one of the process, until what it returns is dropped.
     #[must_use]
-    pub fn inside(self: &Arc<Self>, memory: &LoomMem, number: usize) -> ProcessMem {
-        assert!(number < self.threads.len(), "no thread {number}");
-        ProcessMem { memory: memory.clone(), process: Arc::clone(self), inside: Some(number) }
-    }
-
-    /// The memory as one sees it whose heavy fence goes to this process.
-    #[must_use]
-    pub fn outside(self: &Arc<Self>, memory: &LoomMem) -> ProcessMem {
-        ProcessMem { memory: memory.clone(), process: Arc::clone(self), inside: None }
-    }
-
-    /// To be called by thread `number` when it ends: nobody waits for it any more.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such thread.
-    pub fn end(&self, number: usize) {
-        fence(Ordering::SeqCst);
-        self.threads[number].ended.store(true, Ordering::Relaxed);
-    }
-
-    /// A place between two operations of a thread.
-    fn between(&self, number: usize) {
+    pub fn enter(self: &Rc<Self>) -> Running {
         self.requested.touch();
         let requests = self.requests.load(Ordering::Relaxed);
-        if self.threads[number].fenced.swap(requests, Ordering::Relaxed) < requests {
+        self.fenced.borrow_mut().insert(thread::current().id(), requests);
+        // What switches threads fences.
+        fence(Ordering::SeqCst);
+        Running(Rc::clone(self))
+    }
+
+    /// A memory that the threads of the process, and one that makes them fence, share.
+    #[must_use]
+    pub fn memory(self: &Rc<Self>, memory: &LoomMem) -> ProcessMem {
+        ProcessMem { memory: memory.clone(), process: Rc::clone(self) }
+    }
+
+    /// A place between two operations of a thread; returns whether it is one of the
+    /// process.
+    fn between(&self) -> bool {
+        let current = thread::current().id();
+        if !self.fenced.borrow().contains_key(&current) {
+            return false;
+        }
+        self.requested.touch();
+        let requests = self.requests.load(Ordering::Relaxed);
+        if self.fenced.borrow_mut().insert(current, requests) != Some(requests) {
             fence(Ordering::SeqCst);
         }
+        true
     }
 
     fn fence_all(&self) {
         fence(Ordering::SeqCst);
         self.requested.touch();
         let request = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        let waits = |thread: &Thread| {
-            thread.fenced.load(Ordering::Relaxed) < request && !thread.ended.load(Ordering::Relaxed)
-        };
-        while self.threads.iter().any(waits) {
+        while self.fenced.borrow().values().any(|fenced| *fenced < request) {
             thread::yield_now();
         }
         fence(Ordering::SeqCst);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            fence(Ordering::SeqCst);
+            self.0.fenced.borrow_mut().remove(&thread::current().id());
+        }
     }
 }
 
@@ -92,15 +101,12 @@ impl Process {
 #[derive(Clone, Debug)]
 pub struct ProcessMem {
     memory: LoomMem,
-    process: Arc<Process>,
-    inside: Option<usize>,
+    process: Rc<Process>,
 }
 
 impl ProcessMem {
     fn memory(&self) -> &LoomMem {
-        if let Some(number) = self.inside {
-            self.process.between(number);
-        }
+        self.process.between();
         &self.memory
     }
 }
@@ -147,7 +153,7 @@ impl Memory for ProcessMem {
     }
 
     fn fence_light(&self, _order: Order) {
-        assert!(self.inside.is_some(), "nobody would make this thread fence");
+        assert!(self.process.between(), "nobody would make this thread fence");
     }
 
     fn fence_heavy(&self, order: Order) {

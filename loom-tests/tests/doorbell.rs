@@ -23,6 +23,11 @@ fn two_wakers_of_one_sleeper_lose_no_wake_up() {
 }
 
 #[test]
+fn two_wakers_that_do_not_fence_lose_no_wake_up() {
+    doorbell::two_wakers_by_membarrier();
+}
+
+#[test]
 fn a_new_count_of_the_bell_carries_what_was_published() {
     doorbell::bell_carries();
 }

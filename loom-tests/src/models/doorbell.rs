@@ -119,30 +119,31 @@ pub fn data() {
 pub fn data_by_membarrier() {
     explore_bounded("doorbell::data_by_membarrier", DOORBELL_BOUND, &PATHS, |paths| {
         let link = Link::with_data_bell();
-        let process = Process::new(1);
-        let inside = [&link.sender, &link.receiver].map(|memory| process.inside(memory, 0));
-        let outside = [&link.receiver, &link.sender].map(|memory| process.outside(memory));
-        send_two(outside.each_ref(), inside.each_ref(), &link, paths, move || process.end(0));
+        let process = Process::new();
+        let [sender, receiver] =
+            [&link.sender, &link.receiver].map(|memory| process.memory(memory));
+        let enter = move || process.enter();
+        send_two([&receiver, &sender], [&sender, &receiver], &link, paths, enter);
     });
 }
 
-fn send_two<S: Memory, W: Memory + 'static>(
+fn send_two<S: Memory, W: Memory + 'static, R>(
     receiver: [&S; 2],
     sender: [&W; 2],
     link: &Link,
     paths: &Paths,
-    end: impl FnOnce() + 'static,
+    enter: impl FnOnce() -> R + 'static,
 ) {
     let mut producer = Producer::new(sender[0].clone(), sender[1].clone(), &link.geometry);
     let mut consumer = Consumer::new(receiver[0].clone(), receiver[1].clone(), &link.geometry);
     let (mut bed, alarm) = doorbell(receiver, DATA_SLEEP, sender, DATA_BELL);
     let of_sender = Rc::clone(&alarm);
     let sender = thread::spawn(move || {
+        let _running = enter();
         for message in [1, 2] {
             producer.push(&[message; 8]).expect("room");
             of_sender.ring();
         }
-        end();
     });
     let mut received = 0;
     while received < 2 {
@@ -208,36 +209,56 @@ pub fn space() {
 pub fn two_wakers() {
     explore_bounded("doorbell::two_wakers", DOORBELL_BOUND, &PATHS, |paths| {
         let link = Link::with_space_bell(2);
-        let class = SizeClass { slot_size: 64, extent_slots: 2, max_extents: 1 };
-        let pool = PoolGeometry::new(&[class], 0).expect("one class");
-        let mut allocator = SlotAllocator::new(&pool, link.receiver.clone(), &link.geometry)
-            .expect("an ack for each slot");
-        let mut receipts = SlotReceipts::new(&pool, &link.geometry).expect("an ack for each");
-        allocator.add_extent(0).expect("its only extent");
-        let (mut bed, alarm) = doorbell(
-            [&link.sender, &link.receiver],
-            SPACE_SLEEP,
-            [&link.receiver, &link.sender],
-            SPACE_BELL,
-        );
-        let receivers = [(); 2].map(|()| {
-            let slot = allocator.allocate(1).expect("a free slot");
-            allocator.sent(slot);
-            let receipt = receipts.receive(slot, 1).expect("a slot of the pool");
-            let (own, alarm) = (link.receiver.clone(), Rc::clone(&alarm));
-            thread::spawn(move || {
-                receipt.ack(&own);
-                alarm.ring();
-            })
-        });
-        while allocator.in_flight() > 0 {
-            bed.sleep(paths, || allocator.in_flight() == 0);
-        }
-        for receiver in receivers {
-            receiver.join().expect("a receiver ends");
-        }
-        check_rings(&bed, &alarm, paths);
+        give_back_two([&link.sender, &link.receiver], &link, paths, || ());
     });
+}
+
+/// The same where the two do not fence, and the sender makes them fence wherever they
+/// are.
+///
+/// Two preemptions: every operation of three threads has one more place to stop at.
+pub fn two_wakers_by_membarrier() {
+    explore_bounded("doorbell::two_wakers_by_membarrier", 2, &PATHS, |paths| {
+        let link = Link::with_space_bell(2);
+        let process = Process::new();
+        let [sender, receiver] =
+            [&link.sender, &link.receiver].map(|memory| process.memory(memory));
+        give_back_two([&sender, &receiver], &link, paths, move || process.enter());
+    });
+}
+
+fn give_back_two<M: Memory + 'static, R>(
+    [sender, receiver]: [&M; 2],
+    link: &Link,
+    paths: &Paths,
+    enter: impl Fn() -> R + Clone + 'static,
+) {
+    let class = SizeClass { slot_size: 64, extent_slots: 2, max_extents: 1 };
+    let pool = PoolGeometry::new(&[class], 0).expect("one class");
+    let mut allocator =
+        SlotAllocator::new(&pool, receiver.clone(), &link.geometry).expect("an ack for each slot");
+    let mut receipts = SlotReceipts::new(&pool, &link.geometry).expect("an ack for each slot");
+    allocator.add_extent(0).expect("its only extent");
+    let (mut bed, alarm) =
+        doorbell([sender, receiver], SPACE_SLEEP, [receiver, sender], SPACE_BELL);
+    let receivers = [(); 2].map(|()| {
+        let slot = allocator.allocate(1).expect("a free slot");
+        allocator.sent(slot);
+        let receipt = receipts.receive(slot, 1).expect("a slot of the pool");
+        let (own, alarm, enter) = (receiver.clone(), Rc::clone(&alarm), enter.clone());
+        thread::spawn(move || {
+            let _running = enter();
+            receipt.ack(&own);
+            alarm.ring();
+        })
+    });
+    while allocator.in_flight() > 0 {
+        bed.sleep(paths, || allocator.in_flight() == 0);
+    }
+    for receiver in receivers {
+        receiver.join().expect("a receiver ends");
+    }
+    check_rings(&bed, &alarm, paths);
 }
 
 /// Whoever sees a new count of the bell sees what was published before that ring, even

@@ -57,6 +57,7 @@ models! {
     doorbell::data_by_membarrier about [];
     doorbell::space about [];
     doorbell::two_wakers about [];
+    doorbell::two_wakers_by_membarrier about [];
     doorbell::bell_carries about [BELL_RING, BELL_SEEN];
     peer::two_reserve_one_entry about [];
     peer::two_reserve_two_entries about [];
