@@ -11,7 +11,7 @@ use loom::thread;
 use shm_primitives::{
     Memory, Offset,
     doorbell::{SleepMode, Sleeper, Waker},
-    outbox::{DATA_BELL, DATA_SLEEP, SPACE_BELL, SPACE_SLEEP},
+    outbox::{DATA_BELL, DATA_SLEEP, OutboxGeometry, SPACE_BELL, SPACE_SLEEP},
     pool::{PoolGeometry, SizeClass, SlotAllocator, SlotReceipts},
     ring::{Consumer, GrantError, Producer},
 };
@@ -74,26 +74,24 @@ impl<M: Memory> Alarm<M> {
     }
 }
 
-/// Both ends of a doorbell: the sleeper's view of its own and of the other outbox, and
-/// the waker's view of the two.
-fn doorbell<S: Memory, W: Memory>(
-    [own, peer]: [&S; 2],
+/// Both ends of a doorbell between the outboxes of a sleeper and a waker.
+fn doorbell<M: Memory>(
+    [sleeper, waker]: [&M; 2],
     word: Offset,
-    [peers_own, peers_peer]: [&W; 2],
     bell: Offset,
-) -> (Bed<S>, Rc<Alarm<W>>) {
+) -> (Bed<M>, Rc<Alarm<M>>) {
     let futex = Futex::default();
     let bed = Bed {
-        sleeper: Sleeper::new(own.clone(), word, peer.clone(), bell),
-        bell_of: peer.clone(),
+        sleeper: Sleeper::new(sleeper.clone(), word, waker.clone(), bell),
+        bell_of: waker.clone(),
         futex: futex.clone(),
         announced: 0,
     };
-    let waker = Waker::new(peers_own.clone(), bell, peers_peer.clone(), word);
+    let waker = Waker::new(waker.clone(), bell, sleeper.clone(), word);
     (bed, Rc::new(Alarm { waker, futex, rung: AtomicU64::new(0) }))
 }
 
-fn check_rings<S: Memory, W: Memory>(bed: &Bed<S>, alarm: &Alarm<W>, paths: &Paths) {
+fn check_rings<M: Memory>(bed: &Bed<M>, alarm: &Alarm<M>, paths: &Paths) {
     let rung = alarm.rung.load(Ordering::Relaxed);
     assert!(rung <= bed.announced, "rung {rung} times for {} sleeps", bed.announced);
     paths.take_if(bed.announced == 0, "nobody slept");
@@ -104,13 +102,7 @@ fn check_rings<S: Memory, W: Memory>(bed: &Bed<S>, alarm: &Alarm<W>, paths: &Pat
 pub fn data() {
     explore_bounded("doorbell::data", DOORBELL_BOUND, &PATHS, |paths| {
         let link = Link::with_data_bell();
-        send_two(
-            [&link.receiver, &link.sender],
-            [&link.sender, &link.receiver],
-            &link,
-            paths,
-            || {},
-        );
+        send_two(&link.sender, &link.receiver, &link.geometry, paths, || ());
     });
 }
 
@@ -122,21 +114,20 @@ pub fn data_by_membarrier() {
         let process = Process::new();
         let [sender, receiver] =
             [&link.sender, &link.receiver].map(|memory| process.memory(memory));
-        let enter = move || process.enter();
-        send_two([&receiver, &sender], [&sender, &receiver], &link, paths, enter);
+        send_two(&sender, &receiver, &link.geometry, paths, move || process.enter());
     });
 }
 
-fn send_two<S: Memory, W: Memory + 'static, R>(
-    receiver: [&S; 2],
-    sender: [&W; 2],
-    link: &Link,
+fn send_two<M: Memory + 'static, R>(
+    sender: &M,
+    receiver: &M,
+    geometry: &OutboxGeometry,
     paths: &Paths,
     enter: impl FnOnce() -> R + 'static,
 ) {
-    let mut producer = Producer::new(sender[0].clone(), sender[1].clone(), &link.geometry);
-    let mut consumer = Consumer::new(receiver[0].clone(), receiver[1].clone(), &link.geometry);
-    let (mut bed, alarm) = doorbell(receiver, DATA_SLEEP, sender, DATA_BELL);
+    let mut producer = Producer::new(sender.clone(), receiver.clone(), geometry);
+    let mut consumer = Consumer::new(receiver.clone(), sender.clone(), geometry);
+    let (mut bed, alarm) = doorbell([receiver, sender], DATA_SLEEP, DATA_BELL);
     let of_sender = Rc::clone(&alarm);
     let sender = thread::spawn(move || {
         let _running = enter();
@@ -166,12 +157,7 @@ pub fn space() {
     explore_bounded("doorbell::space", DOORBELL_BOUND, &PATHS, |paths| {
         let link = Link::with_space_bell(0);
         let (mut producer, mut consumer) = (link.producer(), link.consumer());
-        let (mut bed, alarm) = doorbell(
-            [&link.sender, &link.receiver],
-            SPACE_SLEEP,
-            [&link.receiver, &link.sender],
-            SPACE_BELL,
-        );
+        let (mut bed, alarm) = doorbell([&link.sender, &link.receiver], SPACE_SLEEP, SPACE_BELL);
         for message in [1, 2] {
             producer.push(&[message; 16]).expect("room");
         }
@@ -209,38 +195,36 @@ pub fn space() {
 pub fn two_wakers() {
     explore_bounded("doorbell::two_wakers", DOORBELL_BOUND, &PATHS, |paths| {
         let link = Link::with_space_bell(2);
-        give_back_two([&link.sender, &link.receiver], &link, paths, || ());
+        give_back_two(&link.sender, &link.receiver, &link.geometry, paths, || ());
     });
 }
 
 /// The same where the two do not fence, and the sender makes them fence wherever they
 /// are.
-///
-/// Two preemptions: every operation of three threads has one more place to stop at.
 pub fn two_wakers_by_membarrier() {
-    explore_bounded("doorbell::two_wakers_by_membarrier", 2, &PATHS, |paths| {
+    explore_bounded("doorbell::two_wakers_by_membarrier", DOORBELL_BOUND, &PATHS, |paths| {
         let link = Link::with_space_bell(2);
         let process = Process::new();
         let [sender, receiver] =
             [&link.sender, &link.receiver].map(|memory| process.memory(memory));
-        give_back_two([&sender, &receiver], &link, paths, move || process.enter());
+        give_back_two(&sender, &receiver, &link.geometry, paths, move || process.enter());
     });
 }
 
 fn give_back_two<M: Memory + 'static, R>(
-    [sender, receiver]: [&M; 2],
-    link: &Link,
+    sender: &M,
+    receiver: &M,
+    geometry: &OutboxGeometry,
     paths: &Paths,
     enter: impl Fn() -> R + Clone + 'static,
 ) {
     let class = SizeClass { slot_size: 64, extent_slots: 2, max_extents: 1 };
     let pool = PoolGeometry::new(&[class], 0).expect("one class");
     let mut allocator =
-        SlotAllocator::new(&pool, receiver.clone(), &link.geometry).expect("an ack for each slot");
-    let mut receipts = SlotReceipts::new(&pool, &link.geometry).expect("an ack for each slot");
+        SlotAllocator::new(&pool, receiver.clone(), geometry).expect("an ack for each slot");
+    let mut receipts = SlotReceipts::new(&pool, geometry).expect("an ack for each slot");
     allocator.add_extent(0).expect("its only extent");
-    let (mut bed, alarm) =
-        doorbell([sender, receiver], SPACE_SLEEP, [receiver, sender], SPACE_BELL);
+    let (mut bed, alarm) = doorbell([sender, receiver], SPACE_SLEEP, SPACE_BELL);
     let receivers = [(); 2].map(|()| {
         let slot = allocator.allocate(1).expect("a free slot");
         allocator.sent(slot);

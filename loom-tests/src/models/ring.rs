@@ -161,35 +161,48 @@ pub fn frames_lap() {
 }
 
 /// A batch is seen as a whole or not at all, with padding in its middle, after another
-/// batch was aborted that had written other headers in its place.
+/// batch was aborted that had written other headers in its place. Its space comes back
+/// as a whole too, and the next frame waits for it.
 pub fn batches() {
-    const LENS: &[usize] = &[0, 8, 8];
-    explore("ring::batches", &["nothing yet", "while sent", "wrapped"], |paths| {
+    const LENS: &[usize] = &[0, 8, 8, 8];
+    const BATCH: usize = 3;
+    let paths = ["nothing yet", "while sent", "wrapped", "full", "all while sent"];
+    explore("ring::batches", &paths, |paths| {
         let link = Link::new(0, &[], &[]);
         let (mut producer, mut consumer) = (link.producer(), link.consumer());
         advance(&mut producer, &mut consumer, 24);
+        let of_sender = Arc::clone(paths);
         let sender = thread::spawn(move || {
             producer.stage(&[0xee; 8]).expect("room");
             producer.stage(&[]).expect("room");
             assert!(producer.has_staged());
             producer.abort();
-            for number in 0..LENS.len() {
+            for number in 0..BATCH {
                 producer.stage(&message(LENS, number)).expect("room");
             }
             producer.publish();
+            let sent = send(&mut producer, LENS, BATCH, 3, &of_sender);
+            (producer, sent)
         });
         let mut reader = Reader::new(consumer, LENS);
-        for _ in 0..2 {
-            if reader.take() {
-                while reader.take() {}
-                assert_eq!(reader.taken, LENS.len(), "a part of a batch");
+        for _ in 0..3 {
+            if !reader.take() {
+                paths.take("nothing yet");
+                thread::yield_now();
+            } else if reader.taken == 1 {
+                while reader.taken < BATCH {
+                    assert!(reader.take(), "a part of a batch");
+                }
                 paths.take("while sent");
-                break;
             }
-            paths.take("nothing yet");
+            reader.consumer.release();
         }
-        sender.join().expect("the sender ends");
-        while reader.take() {}
+        paths.take_if(reader.taken == LENS.len(), "all while sent");
+        let (mut producer, sent) = sender.join().expect("the sender ends");
+        while reader.take_and_release() {}
+        assert_eq!(reader.taken, sent);
+        send(&mut producer, LENS, sent, 1, paths);
+        while reader.take_and_release() {}
         assert_eq!(reader.taken, LENS.len());
         paths.take_if(reader.wraps > 0, "wrapped");
     });
