@@ -187,6 +187,7 @@ pub fn space() {
         consumer.read(&entry, 0, &mut bytes);
         assert_eq!(bytes, [3; 16]);
         check_rings(&bed, &alarm, paths);
+        assert_eq!(alarm.waker.ring(), None, "it is awake");
     });
 }
 
