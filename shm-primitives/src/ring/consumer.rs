@@ -116,40 +116,47 @@ impl<M: Memory> Consumer<M> {
     ///
     /// [`CorruptRing`] for what no honest producer writes; it is final, and every later
     /// call fails alike or finds nothing.
-    #[inline]
+    #[inline(always)]
     #[expect(clippy::should_implement_trait, reason = "fallible, and the entry borrows nothing")]
     pub fn next(&mut self) -> Result<Option<Entry>, CorruptRing> {
-        let Some(frame) = self.load(self.position)? else { return Ok(None) };
-        let (at, frame) = match frame {
-            Frame::Padding => {
-                // Published together with the frame behind it, so that one is there.
-                // Padding never starts the ring: a chain of it ends here.
-                let at = self.position.plus(self.track.to_end(self.position));
-                if self.track.index(self.position) == 0 {
-                    return Err(CorruptRing::Padding);
-                }
-                match self.load(at)? {
-                    None | Some(Frame::Padding) => return Err(CorruptRing::Padding),
-                    Some(frame) => (at, frame),
-                }
-            }
-            frame => (self.position, frame),
-        };
+        match self.load(self.position)? {
+            None => Ok(None),
+            Some(Frame::Padding) => self.next_behind_padding().map(Some),
+            Some(frame) => self.take(self.position, frame).map(Some),
+        }
+    }
+
+    /// Padding is published together with the frame behind it, so that one is there.
+    /// Padding never starts the ring: a chain of it ends here.
+    #[cold]
+    fn next_behind_padding(&mut self) -> Result<Entry, CorruptRing> {
+        if self.track.index(self.position) == 0 {
+            return Err(CorruptRing::Padding);
+        }
+        let at = self.position.plus(self.track.to_end(self.position));
+        match self.load(at)? {
+            None | Some(Frame::Padding) => Err(CorruptRing::Padding),
+            Some(frame) => self.take(at, frame),
+        }
+    }
+
+    #[inline(always)]
+    fn take(&mut self, at: Position, frame: Frame) -> Result<Entry, CorruptRing> {
         let footprint = frame.footprint();
         if footprint > self.track.largest() || footprint > self.track.to_end(at) {
             let len = if let Frame::Inline { len } = frame { len } else { 0 };
             return Err(CorruptRing::Length { len });
         }
         self.position = at.plus(footprint);
-        Ok(Some(Entry { frame, payload: self.track.offset(at).plus(HEADER) }))
+        Ok(Entry { frame, payload: self.track.offset(at).plus(HEADER) })
     }
 
     /// Whether a frame is there, or something corrupt: whether
     /// [`next`](Self::next) would return anything but `None`.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !matches!(self.load(self.position), Ok(None))
+        self.word(self.position) != 0
     }
 
     /// Copies payload bytes of the last entry, from `from` on, into `to`. Bytes beyond
@@ -160,7 +167,7 @@ impl<M: Memory> Consumer<M> {
     }
 
     /// Gives the space of all entries taken so far back to the producer.
-    #[inline]
+    #[inline(always)]
     pub fn release(&mut self) {
         if self.released != self.position {
             // SYNC TAIL_PUBLISH: our reads of the bytes before it are over.
@@ -171,10 +178,14 @@ impl<M: Memory> Consumer<M> {
 
     #[inline(always)]
     fn load(&self, at: Position) -> Result<Option<Frame>, CorruptRing> {
+        Frame::decode(self.word(at)).map_err(CorruptRing::Frame)
+    }
+
+    #[inline(always)]
+    fn word(&self, at: Position) -> u64 {
         // SYNC FRAME_SEEN: the one load of this header; payload and all that the
         // producer staged behind it are visible if it is not 0.
-        let word = self.peer.load64(self.track.offset(at), FRAME_SEEN);
-        Frame::decode(word).map_err(CorruptRing::Frame)
+        self.peer.load64(self.track.offset(at), FRAME_SEEN)
     }
 }
 

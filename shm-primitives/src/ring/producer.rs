@@ -107,6 +107,7 @@ impl<M: Memory> Producer<M> {
     }
 
     /// The most payload bytes that one inline frame can carry.
+    #[inline(always)]
     #[must_use]
     pub fn largest_inline(&self) -> u64 {
         self.track.largest().saturating_sub(HEADER)
@@ -119,7 +120,7 @@ impl<M: Memory> Producer<M> {
     /// [`GrantError::Full`] without waiting, [`GrantError::TooLarge`] if no grant of
     /// this ring can be so large, [`GrantError::Corrupt`] if the peer's `tail` is
     /// impossible.
-    #[inline]
+    #[inline(always)]
     pub fn grant(&mut self, len: u32) -> Result<Grant<'_, M>, GrantError> {
         let need = footprint(len);
         if need > self.track.largest() {
@@ -158,7 +159,7 @@ impl<M: Memory> Producer<M> {
     ///
     /// As [`grant`](Self::grant); a payload whose length has more than 32 bits is
     /// [`GrantError::TooLarge`].
-    #[inline]
+    #[inline(always)]
     pub fn stage(&mut self, payload: &[u8]) -> Result<(), GrantError> {
         let max = self.largest_inline();
         let len = u32::try_from(payload.len())
@@ -183,7 +184,7 @@ impl<M: Memory> Producer<M> {
     }
 
     /// Publishes all staged frames with one store. Does nothing if there are none.
-    #[inline]
+    #[inline(always)]
     pub fn publish(&mut self) {
         let Some(word) = self.kept_back.take() else { return };
         // SYNC FRAME_PUBLISH: payloads, the headers of the frames behind the first and
@@ -194,6 +195,7 @@ impl<M: Memory> Producer<M> {
     }
 
     /// Whether frames are staged that are not published.
+    #[inline(always)]
     #[must_use]
     pub fn has_staged(&self) -> bool {
         self.kept_back.is_some()
@@ -209,7 +211,9 @@ impl<M: Memory> Producer<M> {
     /// its way.
     #[inline(always)]
     pub fn prefetch(&self) {
-        self.own.prefetch_write(self.track.offset(self.head));
+        // Not the line of the next header: the consumer is about to poll that.
+        self.own.prefetch_write(self.track.offset(self.head.plus(64)));
+        self.own.prefetch_write(self.track.offset(self.head.plus(128)));
     }
 
     /// Whether the consumer has read everything that was published.
@@ -223,6 +227,7 @@ impl<M: Memory> Producer<M> {
     }
 
     /// Loads the peer's claim once and takes it over if it is possible.
+    #[cold]
     fn look_at_tail(&mut self) -> Result<(), GrantError> {
         // SYNC TAIL_SEEN: the consumer's reads of the bytes before `tail` are over.
         let tail = Position(self.peer.load64(TAIL, TAIL_SEEN));
@@ -257,7 +262,7 @@ impl<M: Memory> Grant<'_, M> {
 
     /// Stages an inline frame of the first `used` granted bytes; more than were granted
     /// count as all of them.
-    #[inline]
+    #[inline(always)]
     pub fn commit(self, used: u32) {
         let len = used.min(self.len);
         self.finish(Frame::Inline { len });

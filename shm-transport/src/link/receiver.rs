@@ -162,42 +162,63 @@ impl Receiver {
         self.half.core.drain_socket(|_| ());
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, deadline: Deadline) -> Result<Taken, RecvError> {
-        if let Some(taken) = self.half.take()? {
-            return Ok(taken);
+        let deadline = match self.half.take()? {
+            Some(taken) => return Ok(taken),
+            None => deadline,
+        };
+        if !self.wait(deadline) {
+            return Err(RecvError::TimedOut);
         }
-        let Self { half, waiter } = self;
-        let core = Arc::clone(&half.core);
-        let taken = waiter.wait(&core, deadline, || half.take().transpose());
-        taken.unwrap_or(Err(RecvError::TimedOut))
+        self.half.take()?.ok_or(RecvError::TimedOut)
+    }
+
+    /// Waits until there is something to take; `false` if there was not by the deadline.
+    #[inline(never)]
+    fn wait(&mut self, deadline: Deadline) -> bool {
+        let Self { half: Half { core, ring, .. }, waiter } = self;
+        let ready = || (ring.is_ready() || core.look_for_end().is_some()).then_some(());
+        waiter.wait(core, deadline, ready).is_some()
     }
 }
 
 impl Half {
     /// Takes the next message from the ring.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self) -> Result<Option<Taken>, RecvError> {
-        if let Some(taken) = self.next.take() {
-            return self.resolve_again(taken).map(Some);
+        if self.next.is_some() {
+            return self.take_held();
         }
-        let entry = match self.ring.next() {
-            Ok(Some(entry)) => entry,
-            Ok(None) => {
-                let Some(end) = self.core.look_for_end() else { return Ok(None) };
-                // What was committed before the end comes first.
-                match self.ring.next() {
-                    Ok(Some(entry)) => entry,
-                    _ => return Err(end.into()),
-                }
-            }
-            Err(corrupt) => {
-                return Err(self.core.end(LinkEnd::Corrupt(Corruption::Ring(corrupt))).into());
-            }
-        };
-        match entry.frame() {
-            Frame::Inline { .. } => Ok(Some(Taken::Inline(entry))),
-            frame => self.take_reference(frame).map(Some),
+        match self.ring.next() {
+            Ok(Some(entry)) => match entry.frame() {
+                Frame::Inline { .. } => Ok(Some(Taken::Inline(entry))),
+                frame => self.take_reference(frame).map(Some),
+            },
+            Ok(None) => self.take_at_end(),
+            Err(corrupt) => Err(self.corrupt(Corruption::Ring(corrupt))),
+        }
+    }
+
+    /// What there is to take when the ring was empty: nothing, unless the link is over.
+    fn take_at_end(&mut self) -> Result<Option<Taken>, RecvError> {
+        let Some(end) = self.core.look_for_end() else { return Ok(None) };
+        // What was committed before the end comes first.
+        match self.ring.next() {
+            Ok(Some(entry)) => match entry.frame() {
+                Frame::Inline { .. } => Ok(Some(Taken::Inline(entry))),
+                frame => self.take_reference(frame).map(Some),
+            },
+            _ => Err(end.into()),
+        }
+    }
+
+    /// The message that was taken before and not given out.
+    #[cold]
+    fn take_held(&mut self) -> Result<Option<Taken>, RecvError> {
+        match self.next.take() {
+            Some(Taken::Reference(frame, receipt)) => self.resolve(frame, receipt).map(Some),
+            taken => Ok(taken),
         }
     }
 
@@ -217,14 +238,6 @@ impl Half {
         match self.receipts.receive(slot, len) {
             Ok(receipt) => self.resolve(frame, receipt),
             Err(bad) => Err(self.corrupt(Corruption::Slot(bad))),
-        }
-    }
-
-    #[cold]
-    fn resolve_again(&mut self, taken: Taken) -> Result<Taken, RecvError> {
-        match taken {
-            Taken::Reference(frame, receipt) => self.resolve(frame, receipt),
-            taken => Ok(taken),
         }
     }
 
@@ -293,6 +306,7 @@ impl Half {
         }
     }
 
+    #[inline(always)]
     fn copy_out(&mut self, taken: Taken, buffer: &mut [u8]) -> Result<usize, RecvError> {
         let len = taken.len();
         match buffer.get_mut(..len) {
@@ -308,7 +322,7 @@ impl Half {
     }
 
     /// Gives the ring space of what was taken back to the peer.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn give_space_back(&mut self) {
         self.ring.release();
         self.core.ring_space();

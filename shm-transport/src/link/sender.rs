@@ -305,7 +305,7 @@ pub(crate) enum Place {
 
 impl Half {
     /// Puts a message in place, unpublished.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn stage(&mut self, message: &[u8]) -> Result<(), StageError> {
         if message.len() <= self.core.geometry.inline_max as usize {
             self.core.check_open()?;
@@ -455,11 +455,12 @@ impl Half {
     }
 
     /// Publishes what is staged, and wakes the peer if it sleeps.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(&mut self) {
         if self.ring.has_staged() {
             self.ring.publish();
             self.core.ring_data();
+            self.ring.prefetch();
         }
     }
 }

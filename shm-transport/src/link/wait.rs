@@ -32,7 +32,7 @@ impl Waiter {
 
     /// Calls `attempt` until it returns something, or until the deadline. `attempt`
     /// returns something, at the latest, when the link has ended.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wait<T>(
         &mut self,
         core: &LinkCore,
