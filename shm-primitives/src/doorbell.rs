@@ -134,7 +134,7 @@ pub struct Waker<M: Memory> {
     peer: M,
     word: Offset,
     bell: Offset,
-    /// The sleep that was last rung for. Private: it makes one system call of many.
+    /// The latest sleep that was rung for. Private: it makes one system call of many.
     rung: AtomicU64,
 }
 
@@ -160,8 +160,11 @@ impl<M: Memory> Waker<M> {
 
     #[cold]
     fn ring_for(&self, word: u64) -> Option<SleepMode> {
-        // Relaxed: which of our threads rings is all that this word decides.
-        if self.rung.swap(word, Ordering::Relaxed) == word {
+        // Relaxed: which of our threads rings is all that this word decides. A thread
+        // that read the word of an earlier sleep need not ring: its fence came before
+        // that of the later one, whose check sees what it published. (The word of an
+        // honest peer only grows; another's is its own loss.)
+        if self.rung.fetch_max(word, Ordering::Relaxed) >= word {
             return None;
         }
         // SYNC BELL_RING: what was published is visible to whoever sees the new count.

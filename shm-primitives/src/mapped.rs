@@ -88,7 +88,7 @@ impl Mapped {
     #[inline(always)]
     #[must_use]
     pub fn word32(&self, at: Offset) -> &AtomicU32 {
-        assert!(at.bytes() % 4 == 0, "misaligned word: a defect of shm-primitives");
+        assert!(at.bytes().is_multiple_of(4), "misaligned word: a defect of shm-primitives");
         // SAFETY: in bounds (checked by `address`) and aligned, as `base` is and `at`
         // is; shared words are accessed atomically only, at one size.
         unsafe { AtomicU32::from_ptr(self.address(at, 4).cast()) }
@@ -96,7 +96,7 @@ impl Mapped {
 
     #[inline(always)]
     fn word64(&self, at: Offset) -> &AtomicU64 {
-        assert!(at.bytes() % 8 == 0, "misaligned word: a defect of shm-primitives");
+        assert!(at.bytes().is_multiple_of(8), "misaligned word: a defect of shm-primitives");
         // SAFETY: as for `word32`.
         unsafe { AtomicU64::from_ptr(self.address(at, 8).cast()) }
     }

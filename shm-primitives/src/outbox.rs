@@ -62,7 +62,7 @@ const MAX_RING: u64 = 1 << 30;
 const MAX_ACKS: u32 = 17 << 16;
 
 const _: () = assert!(HEAD.bytes() >= HEADER_SIZE as u64);
-const _: () = assert!(HEAD.bytes() % APART == 0 && TAIL.bytes() % APART == 0);
+const _: () = assert!(HEAD.bytes().is_multiple_of(APART) && TAIL.bytes().is_multiple_of(APART));
 const _: () = assert!(TAIL.bytes() - HEAD.bytes() >= APART);
 const _: () = assert!(DATA_SLEEP.bytes() - TAIL.bytes() >= APART);
 const _: () = assert!(DATA_BELL.bytes() - DATA_SLEEP.bytes() >= APART);

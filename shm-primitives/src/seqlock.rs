@@ -120,7 +120,7 @@ impl<M: Memory> SeqlockReader<M> {
     fn attempt(&self, value: &mut [u8]) -> Option<u64> {
         // SYNC SEQLOCK_FIRST: the words of this sequence, or of later ones.
         let before = self.memory.load64(self.at, SEQLOCK_FIRST);
-        if before % 2 != 0 {
+        if !before.is_multiple_of(2) {
             return None;
         }
         for (at, to) in words(self.at, value.chunks_mut(8)) {

@@ -148,7 +148,8 @@ impl GuestBuilder {
             [&peer_outbox, &own].map(|outbox| OutboxGeometry::check(&outbox.mapped(), incarnation));
         if found != hub_geometry || outboxes != [Ok(geometry.outbox); 2] {
             let [peers, owns] = outboxes;
-            (peers?, owns?);
+            peers?;
+            owns?;
             return Err(shm_primitives::header::GeometryError::Layout.into());
         }
         tell(&socket, &wire::claim())?;

@@ -133,7 +133,7 @@ impl<M: Memory> Consumer<M> {
         if self.track.index(self.position) == 0 {
             return Err(CorruptRing::Padding);
         }
-        let at = self.position.plus(self.track.to_end(self.position));
+        let at = self.position.plus(self.track.until_end(self.position));
         match self.load(at)? {
             None | Some(Frame::Padding) => Err(CorruptRing::Padding),
             Some(frame) => self.take(at, frame),
@@ -143,7 +143,7 @@ impl<M: Memory> Consumer<M> {
     #[inline(always)]
     fn take(&mut self, at: Position, frame: Frame) -> Result<Entry, CorruptRing> {
         let footprint = frame.footprint();
-        if footprint > self.track.largest() || footprint > self.track.to_end(at) {
+        if footprint > self.track.largest() || footprint > self.track.until_end(at) {
             let len = if let Frame::Inline { len } = frame { len } else { 0 };
             return Err(CorruptRing::Length { len });
         }

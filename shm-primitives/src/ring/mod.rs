@@ -95,7 +95,7 @@ impl Track {
 
     /// Bytes from `position` to the end of the ring: never 0.
     #[inline(always)]
-    const fn to_end(&self, position: Position) -> u64 {
+    const fn until_end(&self, position: Position) -> u64 {
         self.capacity.wrapping_sub(self.index(position))
     }
 

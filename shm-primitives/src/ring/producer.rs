@@ -126,8 +126,8 @@ impl<M: Memory> Producer<M> {
         if need > self.track.largest() {
             return Err(GrantError::TooLarge { len: u64::from(len), max: self.largest_inline() });
         }
-        let to_end = self.track.to_end(self.head);
-        let padding = if need <= to_end { 0 } else { to_end };
+        let until_end = self.track.until_end(self.head);
+        let padding = if need <= until_end { 0 } else { until_end };
         // With `need <= capacity / 2` this fits an empty ring at every position: see
         // `an_empty_ring_takes_its_largest_frame_everywhere`.
         let end = self.head.plus(padding.wrapping_add(need).wrapping_add(HEADER));

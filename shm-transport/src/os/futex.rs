@@ -1,10 +1,7 @@
 //! Waiting on words. Source: futex(2), and the kernel's futex2 documentation for
 //! `futex_waitv`.
 
-use std::{
-    sync::atomic::AtomicU32,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::AtomicU32, time::Duration};
 
 use rustix::{
     io::Errno,
@@ -42,15 +39,12 @@ pub(crate) fn wait_either(
         let now = clock_gettime(ClockId::Monotonic);
         now.checked_add(Timespec::try_from(timeout).ok()?)
     });
-    match futex::waitv(&waits, WaitvFlags::empty(), end.as_ref(), ClockId::Monotonic) {
-        Err(Errno::NOSYS | Errno::PERM) => {
-            let end = timeout.map(|timeout| Instant::now() + timeout);
-            let left = end.map_or(SLICE, |end| end.saturating_duration_since(Instant::now()));
-            let slice = Timespec::try_from(left.min(SLICE)).ok();
-            let _ = futex::wait(shared, Flags::empty(), shared_value, slice.as_ref());
-        }
-        // Woken, changed before the sleep, interrupted, or timed out: all the same.
-        Ok(_) | Err(_) => {}
+    let waited = futex::waitv(&waits, WaitvFlags::empty(), end.as_ref(), ClockId::Monotonic);
+    // Woken, changed before the sleep, interrupted, timed out: all the same here.
+    if let Err(Errno::NOSYS | Errno::PERM) = waited {
+        let slice = timeout.map_or(SLICE, |timeout| timeout.min(SLICE));
+        let slice = Timespec::try_from(slice).ok();
+        let _ = futex::wait(shared, Flags::empty(), shared_value, slice.as_ref());
     }
 }
 

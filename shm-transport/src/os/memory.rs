@@ -25,7 +25,7 @@ use shm_primitives::Mapped;
 use crate::error::{BadDescriptor, OsError};
 
 /// `TMPFS_MAGIC` of statfs(2): what memfds live on, unless they are huge pages.
-const TMPFS: i64 = 0x0102_1994;
+const TMPFS: u64 = 0x0102_1994;
 
 /// What all memory of a link is sealed with: its size stays, and nobody but who mapped
 /// it before can ever write it.
@@ -210,7 +210,7 @@ fn check(fd: BorrowedFd<'_>, seals: SealFlags, size: Option<u64>) -> Result<u64,
         return Err(BadDescriptor::Seals { found, expected }.into());
     }
     let file_system = fstatfs(fd).map_err(|errno| OsError::new("examine memory", errno))?;
-    if i64::from(file_system.f_type) != TMPFS {
+    if file_system.f_type as u64 != TMPFS {
         return Err(BadDescriptor::FileSystem.into());
     }
     let stat = fstat(fd).map_err(|errno| OsError::new("examine memory", errno))?;
