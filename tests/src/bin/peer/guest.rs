@@ -1,0 +1,145 @@
+//! A guest that does what it is told.
+
+use std::{os::fd::AsFd, thread, time::Duration};
+
+use nix::unistd::{ForkResult, fork};
+use shm_tests::{WAIT, counts, pattern};
+use shm_transport::{AttachError, Deadline, Guest, Message, PeerId};
+
+use crate::{command, say};
+
+pub(crate) fn by_path(path: &str, ticket: Option<&str>) {
+    let mut builder = Guest::builder();
+    if let Some(ticket) = ticket {
+        builder = builder.ticket(ticket.parse::<PeerId>().expect("a ticket"));
+    }
+    serve(builder.attach(path, WAIT));
+}
+
+pub(crate) fn inherited() {
+    serve(Guest::attach_inherited(WAIT));
+}
+
+fn serve(attached: Result<Guest, AttachError>) {
+    let mut guest = match attached {
+        Ok(guest) => guest,
+        Err(error) => return say(&format!("error {error:?}: {error}")),
+    };
+    say(&format!("attached {}", guest.link.peer()));
+    let mut held: Vec<Message<'static>> = Vec::new();
+    while let Some(line) = command() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let number = |at: usize| words.get(at).map_or(0, |word| crate::number(word));
+        let answer = match words[0] {
+            // send FIRST COUNT LEN: numbered messages.
+            "send" => send(&mut guest, number(1), number(2), number(3) as usize),
+            // As many as fit.
+            "fill" => {
+                let mut count = 0;
+                let message = vec![7; number(1) as usize];
+                let error = loop {
+                    match guest.link.try_send(&message) {
+                        Ok(()) => count += 1,
+                        Err(error) => break error,
+                    }
+                };
+                format!("filled {count} {error:?}")
+            }
+            // Waits for the peer or its end for as long as it takes.
+            "send-for-ever" => {
+                let message = vec![7; number(1) as usize];
+                loop {
+                    if let Err(error) = guest.link.send(&message, Deadline::NEVER) {
+                        break format!("{error:?}");
+                    }
+                }
+            }
+            // Receives until the end of the link, and says how many came, in order.
+            "receive-for-ever" => receive(&mut guest, Deadline::NEVER),
+            "receive-all" => receive(&mut guest, WAIT.into()),
+            "receive" => match guest.link.recv(Duration::from_millis(number(1))) {
+                Ok(message) => format!("{} bytes", message.len()),
+                Err(error) => format!("{error:?}"),
+            },
+            "hold" => match guest.link.recv(WAIT) {
+                Ok(message) => {
+                    held.push(message.into_owned());
+                    format!("held {}", held.len())
+                }
+                Err(error) => format!("{error:?}"),
+            },
+            "release" => {
+                held.clear();
+                "released".into()
+            }
+            "echo" => echo(&mut guest),
+            "in-flight" => guest.link.sender.slots_in_flight().to_string(),
+            "peers" => format!("{:?}", guest.peers()),
+            "statistics" => format!("{:?}", guest.statistics()),
+            "leaving" => guest.host_is_leaving().to_string(),
+            "end" => format!("{:?}", guest.link.end()),
+            "beat" => {
+                guest.link.beat();
+                guest.link.peer_heartbeat().to_string()
+            }
+            // A child that keeps all descriptors and does nothing.
+            "fork" => fork_a_sleeper(&guest),
+            "detach" => return say(&format!("{:?}", guest.detach(WAIT))),
+            "drop" => {
+                drop(guest);
+                return say("dropped");
+            }
+            _ => format!("unknown command {line}"),
+        };
+        say(&answer);
+    }
+}
+
+fn send(guest: &mut Guest, first: u64, count: u64, len: usize) -> String {
+    for number in first..first + count {
+        if let Err(error) = guest.link.send(&pattern::message(number, len), WAIT) {
+            return format!("{error:?}");
+        }
+    }
+    "sent".into()
+}
+
+fn receive(guest: &mut Guest, deadline: Deadline) -> String {
+    let mut count = 0;
+    loop {
+        match guest.link.recv(deadline) {
+            Ok(message) if pattern::matches(count, &message.to_bytes()) => count += 1,
+            Ok(_) => return format!("message {count} is another"),
+            Err(error) => return format!("{count} {error:?}"),
+        }
+    }
+}
+
+fn echo(guest: &mut Guest) -> String {
+    loop {
+        match guest.link.recv(Deadline::NEVER).map(|message| message.to_bytes()) {
+            Ok(message) => {
+                if let Err(error) = guest.link.send(&message, WAIT) {
+                    return format!("{error:?}");
+                }
+            }
+            Err(error) => return format!("{error:?}"),
+        }
+    }
+}
+
+fn fork_a_sleeper(guest: &Guest) -> String {
+    // SAFETY: the child calls nothing but sleep, which takes no lock that another thread
+    // of the parent could have held.
+    match unsafe { fork() } {
+        Ok(ForkResult::Child) => loop {
+            thread::sleep(WAIT);
+        },
+        Ok(ForkResult::Parent { child }) => {
+            let _ = guest.link.as_fd();
+            let mappings = counts::mappings_of(&child.to_string());
+            format!("{child} {mappings}")
+        }
+        Err(error) => format!("{error:?}"),
+    }
+}

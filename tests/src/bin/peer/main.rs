@@ -1,0 +1,52 @@
+//! The other process of the tests. Its first argument is its role; most roles then take
+//! commands, one a line, and answer each with one line.
+
+mod guest;
+mod host;
+mod hostile;
+mod limits;
+mod stream;
+
+use std::{
+    env,
+    io::{self, BufRead, Write},
+    process::ExitCode,
+};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match *arguments.as_slice() {
+        ["guest", path] => guest::by_path(path, None),
+        ["guest", path, ticket] => guest::by_path(path, Some(ticket)),
+        ["inherited"] => guest::inherited(),
+        ["host", path] => host::run(path),
+        ["send", path, count, batch] => stream::send(path, number(count), number(batch)),
+        ["receive", path, count] => stream::receive(path, number(count)),
+        ["both", path, count] => stream::both(path, number(count)),
+        ["hostile", path, kind] => hostile::run(path, kind),
+        ["limits", kind, path] => limits::run(kind, path),
+        ["sockets"] => say(&shm_tests::counts::sockets_of("self").to_string()),
+        _ => {
+            eprintln!("unknown role: {arguments:?}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().expect("a number")
+}
+
+/// Answers with a line.
+fn say(line: &str) {
+    let mut output = io::stdout().lock();
+    // Nobody listens any more if the test has failed.
+    let _ = writeln!(output, "{line}").and_then(|()| output.flush());
+}
+
+/// The next command.
+fn command() -> Option<String> {
+    io::stdin().lock().lines().next().and_then(Result::ok)
+}

@@ -1,0 +1,58 @@
+//! What a process holds: descriptors and mappings.
+
+use std::fs;
+
+/// Counts of what this process holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holdings {
+    /// Open descriptors.
+    pub descriptors: usize,
+    /// Descriptors of anonymous memory.
+    pub memfds: usize,
+    /// Mappings of anonymous memory made by descriptor.
+    pub mappings: usize,
+}
+
+/// What this process holds now.
+///
+/// # Panics
+///
+/// If proc(5) is not there.
+#[must_use]
+pub fn holdings() -> Holdings {
+    let targets: Vec<String> = fs::read_dir("/proc/self/fd")
+        .expect("/proc/self/fd")
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .map(|target| target.to_string_lossy().into_owned())
+        .collect();
+    Holdings {
+        descriptors: targets.len(),
+        memfds: targets.iter().filter(|target| target.starts_with("/memfd:")).count(),
+        mappings: mappings_of("self"),
+    }
+}
+
+/// How many mappings of this library's memory a process has.
+///
+/// # Panics
+///
+/// If the process is gone.
+#[must_use]
+pub fn mappings_of(pid: &str) -> usize {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("/proc/pid/maps");
+    maps.lines().filter(|line| line.contains("/memfd:shm-")).count()
+}
+
+/// How many sockets a process has open.
+///
+/// # Panics
+///
+/// If the process is gone.
+#[must_use]
+pub fn sockets_of(pid: &str) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("/proc/pid/fd")
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .filter(|target| target.to_string_lossy().starts_with("socket:"))
+        .count()
+}
