@@ -140,6 +140,8 @@ pub struct HubStatistics {
     pub died: u64,
     /// Guests that were evicted.
     pub evicted: u64,
+    /// Guests that broke the protocol.
+    pub corrupt: u64,
     /// Guests that were refused.
     pub refused: u64,
 }
@@ -399,8 +401,8 @@ impl<M: Memory> PeerTable<M> {
     /// Publishes the host's counts. The caller is the only one to do so at this time.
     pub fn set_statistics(&self, statistics: &HubStatistics) {
         let mut bytes = [0; STATISTIC_BYTES];
-        let HubStatistics { attached, departed, died, evicted, refused } = *statistics;
-        put(&mut bytes, [attached, departed, died, evicted, refused, 0]);
+        let HubStatistics { attached, departed, died, evicted, corrupt, refused } = *statistics;
+        put(&mut bytes, [attached, departed, died, evicted, corrupt, refused]);
         SeqlockWriter::new(self.memory.clone(), STATISTICS).write(&bytes);
     }
 
@@ -412,8 +414,8 @@ impl<M: Memory> PeerTable<M> {
     pub fn statistics(&self) -> Result<HubStatistics, Busy> {
         let mut bytes = [0; STATISTIC_BYTES];
         SeqlockReader::new(self.memory.clone(), STATISTICS).read(&mut bytes, ATTEMPTS)?;
-        let [attached, departed, died, evicted, refused, _] = take(&bytes);
-        Ok(HubStatistics { attached, departed, died, evicted, refused })
+        let [attached, departed, died, evicted, corrupt, refused] = take(&bytes);
+        Ok(HubStatistics { attached, departed, died, evicted, corrupt, refused })
     }
 
     fn change(
@@ -559,8 +561,14 @@ mod tests {
                 table.describe(*peer, &details);
                 assert_eq!(table.details(peer.index), Ok(details));
             }
-            let statistics =
-                HubStatistics { attached: 1, departed: 2, died: 3, evicted: 4, refused: 5 };
+            let statistics = HubStatistics {
+                attached: 1,
+                departed: 2,
+                died: 3,
+                evicted: 4,
+                corrupt: 5,
+                refused: 6,
+            };
             table.set_statistics(&statistics);
             assert_eq!(table.statistics(), Ok(statistics));
         });

@@ -24,7 +24,7 @@ pub struct LinkConfig {
     /// 1 GiB. Default 64 KiB.
     pub ring_capacity: u64,
     /// The largest message that goes inline, in bytes; `None` is an eighth of the ring.
-    /// At most half the ring less 8.
+    /// At most half the ring less 8, and never more than `max_message`.
     pub inline_limit: Option<u32>,
     /// The size classes of the slot pool, by rising slot size. Their memory is made when
     /// it is first needed, extent by extent. Default 16 KiB to 1 MiB, up to 15 MiB.
@@ -69,7 +69,8 @@ impl LinkConfig {
     pub fn inline_max(&self) -> u32 {
         let ring = u32::try_from(self.ring_capacity).unwrap_or(u32::MAX);
         let most = (ring / 2).saturating_sub(8);
-        self.inline_limit.unwrap_or(ring / 8).min(most)
+        let wanted = self.inline_limit.unwrap_or(ring / 8).min(most);
+        wanted.min(u32::try_from(self.max_message).unwrap_or(u32::MAX))
     }
 }
 

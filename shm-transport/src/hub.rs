@@ -106,6 +106,8 @@ impl Hub {
 
     /// Says goodbye to all guests: each receives what was sent to it, then learns that
     /// the host is leaving. New guests are refused from now on.
+    ///
+    /// What is sent to a guest after this may not be received.
     pub fn say_goodbye(&self) {
         say_goodbye(&self.0.segment.mapped(), Goodbye::Graceful);
         self.0.door.close();
@@ -199,7 +201,8 @@ impl HubEntry {
         self.hub.count(|statistics| match end {
             LinkEnd::Departed => statistics.departed += 1,
             LinkEnd::PeerDead => statistics.died += 1,
-            LinkEnd::Evicted | LinkEnd::Corrupt(_) => statistics.evicted += 1,
+            LinkEnd::Evicted => statistics.evicted += 1,
+            LinkEnd::Corrupt(_) => statistics.corrupt += 1,
         });
         if end == LinkEnd::Departed {
             // Stale if the entry was released already.

@@ -7,7 +7,7 @@ use crate::{
     error::{AcceptError, OsError},
     host::Host,
     link::Link,
-    os::poll::Epoll,
+    os::{fence, poll::Epoll},
 };
 
 /// Names a link in a [`LinkSet`] for as long as it is there.
@@ -73,6 +73,8 @@ pub struct LinkSet {
     next_key: u64,
     /// The host's descriptor is watched, if one ever was waited with.
     with_host: bool,
+    /// Waits since the host was last looked at.
+    host_unseen: u32,
     ready: Vec<(u64, EventFlags)>,
 }
 
@@ -80,12 +82,13 @@ pub struct LinkSet {
 struct Entry {
     key: u64,
     link: Link,
-    armed: bool,
 }
 
 const HOST: u64 = 0;
 /// Looks at all links before the set sleeps.
 const SPINS: u32 = 200;
+/// Waits that find busy links between two looks at the host.
+const HOST_EVERY: u32 = 32;
 
 impl LinkSet {
     /// An empty set.
@@ -99,6 +102,7 @@ impl LinkSet {
             links: Vec::new(),
             next_key: HOST + 1,
             with_host: false,
+            host_unseen: 0,
             ready: Vec::new(),
         })
     }
@@ -112,7 +116,7 @@ impl LinkSet {
         let key = self.next_key;
         self.epoll.add(link.as_fd(), key, EventFlags::IN | EventFlags::RDHUP)?;
         self.next_key += 1;
-        self.links.push(Entry { key, link, armed: false });
+        self.links.push(Entry { key, link });
         Ok(LinkKey(key))
     }
 
@@ -121,9 +125,7 @@ impl LinkSet {
         let index = self.index(key)?;
         let mut entry = self.links.swap_remove(index);
         self.epoll.remove(entry.link.as_fd());
-        if entry.armed {
-            entry.link.receiver.disarm();
-        }
+        entry.link.receiver.disarm();
         Some(entry.link)
     }
 
@@ -191,8 +193,14 @@ impl LinkSet {
             let left = deadline.remaining_at_most(host.hub().0.door.next_expiry());
             let until = left.map_or(Deadline::NEVER, Deadline::from);
             self.wait_for_any(events, until)?;
-            while let Some(link) = host.try_accept()? {
-                events.push(LinkEvent::Attached(self.insert(link)?));
+            // While links are busy, new guests can wait a little: asking costs a system
+            // call.
+            self.host_unseen += 1;
+            if events.is_empty() || self.host_unseen >= HOST_EVERY {
+                self.host_unseen = 0;
+                while let Some(link) = host.try_accept()? {
+                    events.push(LinkEvent::Attached(self.insert(link)?));
+                }
             }
             if !events.is_empty() || deadline.has_passed() {
                 return Ok(());
@@ -213,15 +221,13 @@ impl LinkSet {
             std::hint::spin_loop();
         }
         for entry in &mut self.links {
-            if !entry.armed {
+            // One that was announced before and not rung for since still is.
+            if !entry.link.receiver.waiter.is_announced() {
                 entry.link.receiver.waiter.announce_on_socket();
-                entry.armed = true;
             }
         }
-        // One fence for all: it makes every processor fence that runs a guest.
-        if let Some(entry) = self.links.first() {
-            entry.link.receiver.waiter.fence();
-        }
+        // SYNC SLEEP_FENCE: one for all of them.
+        fence::everywhere();
         self.collect(events);
         self.ready.clear();
         let timeout =
@@ -233,7 +239,6 @@ impl LinkSet {
                 && let Some(entry) = self.links.get_mut(index)
             {
                 entry.link.receiver.disarm();
-                entry.armed = false;
             }
         }
         self.ready = ready;

@@ -41,20 +41,30 @@ pub(crate) struct Rendezvous {
     listener: OwnedFd,
     /// Device and inode of our socket.
     identity: (u64, u64),
-    lock: PathBuf,
-    _locked: File,
+    _lock: Lock,
+}
+
+/// A lock file that goes with its owner.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Still locked: it is ours.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 impl Rendezvous {
     pub(crate) fn create(path: &Path, admits_others: bool) -> Result<Self, CreateError> {
         check_path(path)?;
         prepare_directory(path)?;
-        let lock = with_suffix(path, LOCK);
-        let locked = take_lock(path, &lock)?;
+        let lock = take_lock(path)?;
         match fs::symlink_metadata(path) {
             Ok(metadata) if !metadata.file_type().is_socket() => {
-                // Leave no lock file of ours beside a file that is none of our business.
-                let _ = fs::remove_file(&lock);
                 return Err(PathError::Occupied(path.to_owned()).into());
             }
             // Whose socket it is: nobody's, because we have the lock.
@@ -66,7 +76,7 @@ impl Rendezvous {
         let metadata = fs::symlink_metadata(path)
             .map_err(|error| OsError::new("examine the hub's socket", error))?;
         let identity = (metadata.dev(), metadata.ino());
-        Ok(Self { path: path.to_owned(), listener, identity, lock, _locked: locked })
+        Ok(Self { path: path.to_owned(), listener, identity, _lock: lock })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -88,7 +98,6 @@ impl Drop for Rendezvous {
         {
             let _ = fs::remove_file(&self.path);
         }
-        let _ = fs::remove_file(&self.lock);
     }
 }
 
@@ -155,7 +164,8 @@ fn prepare_directory(path: &Path) -> Result<(), CreateError> {
 }
 
 /// Takes the lock of a path, and makes sure that it is still the lock of that path.
-fn take_lock(path: &Path, lock: &Path) -> Result<File, CreateError> {
+fn take_lock(path: &Path) -> Result<Lock, CreateError> {
+    let lock = with_suffix(path, LOCK);
     let nofollow = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
     loop {
         let file = OpenOptions::new()
@@ -165,9 +175,9 @@ fn take_lock(path: &Path, lock: &Path) -> Result<File, CreateError> {
             .truncate(false)
             .mode(0o600)
             .custom_flags(nofollow)
-            .open(lock)
+            .open(&lock)
             .map_err(|error| match error.raw_os_error() {
-                Some(libc::ELOOP | libc::EISDIR) => PathError::Occupied(lock.to_owned()).into(),
+                Some(libc::ELOOP | libc::EISDIR) => PathError::Occupied(lock.clone()).into(),
                 _ => CreateError::from(OsError::new("open the hub's lock", error)),
             })?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -179,8 +189,10 @@ fn take_lock(path: &Path, lock: &Path) -> Result<File, CreateError> {
         let ours =
             file.metadata().map_err(|error| OsError::new("examine the hub's lock", error))?;
         // A host that left between our opening and our locking took its lock file along.
-        match fs::symlink_metadata(lock) {
-            Ok(now) if (now.dev(), now.ino()) == (ours.dev(), ours.ino()) => return Ok(file),
+        match fs::symlink_metadata(&lock) {
+            Ok(now) if (now.dev(), now.ino()) == (ours.dev(), ours.ino()) => {
+                return Ok(Lock { path: lock, _file: file });
+            }
             _ => {}
         }
     }

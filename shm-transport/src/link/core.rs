@@ -2,7 +2,7 @@ use std::{
     fmt,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -15,10 +15,10 @@ use shm_primitives::{
     outbox::{DATA_BELL, DATA_SLEEP, HEARTBEAT, SPACE_BELL, SPACE_SLEEP},
 };
 
-use super::inbox::{self, Inbox};
+use super::inbox::{self, Drained, Inbox};
 use crate::{
     config::LinkGeometry,
-    error::{Corruption, LinkEnd},
+    error::{Corruption, LinkEnd, OsError},
     hub::HubEntry,
     os::{futex, memory::Segment, process, socket},
 };
@@ -49,7 +49,7 @@ pub(crate) struct LinkCore {
     pub(crate) geometry: LinkGeometry,
     pub(crate) process: PeerProcess,
     pub(crate) socket: OwnedFd,
-    pub(crate) inbox: Mutex<Inbox>,
+    inbox: Mutex<Inbox>,
     data_waker: Waker<Mapped>,
     space_waker: Waker<Mapped>,
     /// `OPEN`, or how the link ended. Waiting threads sleep on it, beside the bell.
@@ -249,16 +249,47 @@ impl LinkCore {
     }
 
     /// Reads what came over the socket: descriptors, and rings of the doorbell.
-    pub(crate) fn drain_socket<R>(&self, with: impl FnOnce(&mut Inbox) -> R) -> R {
-        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn drain_socket(&self) {
+        // Whoever needs what is not there will find out.
+        let _ = self.drain(&mut self.inbox());
+    }
+
+    /// Something that the peer handed over, which `take` finds in the inbox; `None` if it
+    /// has not come, which cannot be for what a frame refers to.
+    pub(crate) fn handed_over<T>(
+        &self,
+        mut take: impl FnMut(&mut Inbox) -> Option<T>,
+    ) -> Result<Option<T>, OsError> {
+        let mut inbox = self.inbox();
+        if let Some(found) = take(&mut inbox) {
+            return Ok(Some(found));
+        }
+        let drained = self.drain(&mut inbox);
+        match take(&mut inbox) {
+            None => drained.map(|()| None),
+            found => Ok(found),
+        }
+    }
+
+    /// Puts something back that cannot be used now.
+    pub(crate) fn put_back(&self, put: impl FnOnce(&mut Inbox)) {
+        put(&mut self.inbox());
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn drain(&self, inbox: &mut Inbox) -> Result<(), OsError> {
         match inbox.drain(self.socket.as_fd()) {
-            Ok(inbox::Drained::Open) => {}
-            Ok(inbox::Drained::HungUp) => self.notice_hang_up(),
+            Ok(Drained::Empty) => {}
+            Ok(Drained::HungUp) => self.notice_hang_up(),
+            Ok(Drained::Starved(error)) => return Err(error),
             Err(corruption) => {
                 self.end(LinkEnd::Corrupt(corruption));
             }
         }
-        with(&mut inbox)
+        Ok(())
     }
 
     /// Counts a sign of life of this side.

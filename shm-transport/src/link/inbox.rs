@@ -1,15 +1,12 @@
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use shm_primitives::pool::PoolGeometry;
 
 use crate::{
     config::LinkGeometry,
     error::{BadDescriptor, Corruption, OsError},
-    os::{
-        memory::{self, MapError, Segment},
-        socket,
-    },
+    os::socket,
 };
 
 const BELL_TAG: u8 = 1;
@@ -34,10 +31,15 @@ pub(crate) fn sealed_message(index: u16) -> [u8; 3] {
 /// way; a flood ends the link.
 const MAX_DRAINED: usize = 4096;
 
-#[derive(Debug, PartialEq, Eq)]
+/// How far the socket was read.
+#[derive(Debug)]
 pub(crate) enum Drained {
-    Open,
+    /// All that was there.
+    Empty,
+    /// All that was there, and nothing more will come.
     HungUp,
+    /// Not all: this process has no descriptor left for what is next.
+    Starved(OsError),
 }
 
 /// What came over a link's socket and was not asked for yet. The socket has this one
@@ -60,15 +62,19 @@ impl Inbox {
         }
     }
 
-    /// Reads everything that is there now.
+    /// Reads what is there now.
     pub(crate) fn drain(&mut self, socket: BorrowedFd<'_>) -> Result<Drained, Corruption> {
         for _ in 0..MAX_DRAINED {
+            // The kernel throws descriptors away that it finds no number for, so first see
+            // that there is one.
+            if let Err(errno) = fcntl_dupfd_cloexec(socket, 0) {
+                return Ok(Drained::Starved(OsError::new("take over a descriptor", errno)));
+            }
             let mut message = [0; 8];
             match socket::receive(socket, &mut message) {
-                Err(Errno::AGAIN) => return Ok(Drained::Open),
-                // Out of descriptors or memory: what is there stays there.
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
-                    return Ok(Drained::Open);
+                Err(Errno::AGAIN) => return Ok(Drained::Empty),
+                Err(errno @ (Errno::NOMEM | Errno::NOBUFS)) => {
+                    return Ok(Drained::Starved(OsError::new("take over a descriptor", errno)));
                 }
                 Err(_) | Ok(None) => return Ok(Drained::HungUp),
                 Ok(Some(datagram)) => {
@@ -106,21 +112,17 @@ impl Inbox {
         Ok(())
     }
 
-    /// Maps extent `number` of a class, if it was handed over.
-    pub(crate) fn map_extent(
-        &mut self,
-        class: u8,
-        number: usize,
-    ) -> Result<Option<Segment>, MapError> {
-        let size = self.pool.class(class).map_or(0, |class| class.extent_size());
+    /// Takes the descriptor of extent `number` of a class, if it was handed over.
+    pub(crate) fn take_extent(&mut self, class: u8, number: usize) -> Option<OwnedFd> {
+        self.extents.get_mut(usize::from(class))?.get_mut(number)?.take()
+    }
+
+    /// Puts the descriptor of an extent back that could not be mapped now.
+    pub(crate) fn put_back_extent(&mut self, class: u8, number: usize, descriptor: OwnedFd) {
         let extents = self.extents.get_mut(usize::from(class));
-        let Some(place) = extents.and_then(|extents| extents.get_mut(number)) else {
-            return Ok(None);
-        };
-        let Some(descriptor) = place else { return Ok(None) };
-        let segment = memory::map_as_reader(descriptor.as_fd(), size)?;
-        *place = None;
-        Ok(Some(segment))
+        if let Some(place) = extents.and_then(|extents| extents.get_mut(number)) {
+            *place = Some(descriptor);
+        }
     }
 
     /// Takes the descriptor of a sealed payload, if it was handed over.
@@ -132,21 +134,6 @@ impl Inbox {
     pub(crate) fn put_back_sealed(&mut self, index: u16, descriptor: OwnedFd) {
         if let Some(place) = self.sealed.get_mut(usize::from(index)) {
             *place = Some(descriptor);
-        }
-    }
-}
-
-/// Why memory that the peer handed over cannot be used.
-pub(crate) enum HandoverError {
-    Corrupt(Corruption),
-    Os(OsError),
-}
-
-impl From<MapError> for HandoverError {
-    fn from(error: MapError) -> Self {
-        match error {
-            MapError::Bad(bad) => Self::Corrupt(Corruption::Descriptor(bad)),
-            MapError::Os(error) => Self::Os(error),
         }
     }
 }

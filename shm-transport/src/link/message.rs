@@ -103,8 +103,6 @@ impl<'a> Message<'a> {
             Taken::Inline(entry) => Body::Ring(RingBytes { half, entry }),
             Taken::Slot(slot) => Body::Slot(slot),
             Taken::Sealed(payload) => Body::Sealed(payload),
-            // `Half::take` resolves references before it gives them out.
-            Taken::Reference(..) => Body::Owned(Bytes::new()),
         };
         Self { body }
     }

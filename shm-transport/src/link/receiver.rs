@@ -10,15 +10,14 @@ use shm_primitives::{
 
 use super::{
     core::{LinkCore, Open},
-    inbox::{HandoverError, Inbox},
     message::{Message, SlotBytes},
     sealed::SealedPayload,
     wait::Waiter,
 };
 use crate::{
     deadline::Deadline,
-    error::{Corruption, LinkEnd, RecvError},
-    os::memory::{self, Segment},
+    error::{Corruption, LinkEnd, OsError, RecvError},
+    os::memory::{self, MapError, Segment},
 };
 
 /// The receiving half of a link.
@@ -40,7 +39,7 @@ pub(crate) struct Half {
     receipts: SlotReceipts,
     extents: Vec<Vec<Segment>>,
     /// The next message, taken from the ring and not given out yet.
-    next: Option<Taken>,
+    held: Option<Held>,
 }
 
 /// A message that was taken from the ring.
@@ -50,7 +49,14 @@ pub(crate) enum Taken {
     Inline(Entry),
     Slot(SlotBytes),
     Sealed(SealedPayload),
-    /// A reference whose memory could not be mapped yet.
+}
+
+/// Why a message that was taken was not given out.
+#[derive(Debug)]
+enum Held {
+    /// It did not fit the caller's buffer.
+    Message(Taken),
+    /// The memory that it refers to could not be mapped.
     Reference(Frame, Receipt),
 }
 
@@ -60,7 +66,6 @@ impl Taken {
             Self::Inline(entry) => entry.len() as usize,
             Self::Slot(slot) => slot.len(),
             Self::Sealed(payload) => payload.len(),
-            Self::Reference(..) => 0,
         }
     }
 }
@@ -73,7 +78,7 @@ impl Receiver {
         let sleeper = Sleeper::new(own, DATA_SLEEP, peer, DATA_BELL);
         let waiter = Waiter::new(sleeper, core.geometry.spin);
         let extents = core.geometry.pool.classes().iter().map(|_| Vec::new()).collect();
-        Self { half: Half { _open: open, core, ring, receipts, extents, next: None }, waiter }
+        Self { half: Half { _open: open, core, ring, receipts, extents, held: None }, waiter }
     }
 
     /// The next message if one is there.
@@ -136,7 +141,7 @@ impl Receiver {
     /// or the end of the link.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.half.next.is_some()
+        self.half.held.is_some()
             || self.half.ring.is_ready()
             || self.half.core.look_for_end().is_some()
     }
@@ -159,7 +164,7 @@ impl Receiver {
     /// descriptor readable from it.
     pub fn disarm(&mut self) {
         self.waiter.awake();
-        self.half.core.drain_socket(|_| ());
+        self.half.core.drain_socket();
     }
 
     #[inline(always)]
@@ -187,16 +192,21 @@ impl Half {
     /// Takes the next message from the ring.
     #[inline(always)]
     fn take(&mut self) -> Result<Option<Taken>, RecvError> {
-        if self.next.is_some() {
-            return self.take_held();
+        if let Some(held) = self.held.take() {
+            return self.take_held(held).map(Some);
         }
         match self.ring.next() {
-            Ok(Some(entry)) => match entry.frame() {
-                Frame::Inline { .. } => Ok(Some(Taken::Inline(entry))),
-                frame => self.take_reference(frame).map(Some),
-            },
+            Ok(Some(entry)) => self.take_entry(entry).map(Some),
             Ok(None) => self.take_at_end(),
             Err(corrupt) => Err(self.corrupt(Corruption::Ring(corrupt))),
+        }
+    }
+
+    #[inline(always)]
+    fn take_entry(&mut self, entry: Entry) -> Result<Taken, RecvError> {
+        match entry.frame() {
+            Frame::Inline { .. } => Ok(Taken::Inline(entry)),
+            frame => self.take_reference(frame),
         }
     }
 
@@ -205,20 +215,17 @@ impl Half {
         let Some(end) = self.core.look_for_end() else { return Ok(None) };
         // What was committed before the end comes first.
         match self.ring.next() {
-            Ok(Some(entry)) => match entry.frame() {
-                Frame::Inline { .. } => Ok(Some(Taken::Inline(entry))),
-                frame => self.take_reference(frame).map(Some),
-            },
+            Ok(Some(entry)) => self.take_entry(entry).map(Some),
             _ => Err(end.into()),
         }
     }
 
     /// The message that was taken before and not given out.
     #[cold]
-    fn take_held(&mut self) -> Result<Option<Taken>, RecvError> {
-        match self.next.take() {
-            Some(Taken::Reference(frame, receipt)) => self.resolve(frame, receipt).map(Some),
-            taken => Ok(taken),
+    fn take_held(&mut self, held: Held) -> Result<Taken, RecvError> {
+        match held {
+            Held::Message(taken) => Ok(taken),
+            Held::Reference(frame, receipt) => self.resolve(frame, receipt),
         }
     }
 
@@ -253,7 +260,7 @@ impl Half {
         found.map_err(|error| match error {
             HandoverError::Corrupt(corruption) => self.corrupt(corruption),
             HandoverError::Os(error) => {
-                self.next = Some(Taken::Reference(frame, receipt));
+                self.held = Some(Held::Reference(frame, receipt));
                 error.into()
             }
         })
@@ -273,17 +280,28 @@ impl Half {
             self.map_next_extent(slot.class)?;
         }
         let known = self.extents.get(class).and_then(|known| known.get(number));
-        let segment = known.ok_or(HandoverError::Corrupt(Corruption::NotHandedOver))?.clone();
+        let segment = known.ok_or(Corruption::NotHandedOver)?.clone();
         Ok(SlotBytes::new(Arc::clone(&self.core), segment, Offset::new(at), len, receipt))
     }
 
     #[cold]
     fn map_next_extent(&mut self, class: u8) -> Result<(), HandoverError> {
-        let missing = HandoverError::Corrupt(Corruption::NotHandedOver);
-        let Some(known) = self.extents.get_mut(usize::from(class)) else { return Err(missing) };
+        let missing = Corruption::NotHandedOver;
+        let Some(known) = self.extents.get_mut(usize::from(class)) else {
+            return Err(missing.into());
+        };
         let number = known.len();
-        let segment = self.core.drain_socket(|inbox| inbox.map_extent(class, number))?;
-        known.push(segment.ok_or(missing)?);
+        let descriptor = self.core.handed_over(|inbox| inbox.take_extent(class, number))?;
+        let descriptor = descriptor.ok_or(missing)?;
+        let size = self.core.geometry.pool.class(class).map_or(0, |class| class.extent_size());
+        match memory::map_as_reader(descriptor.as_fd(), size) {
+            Ok(segment) => known.push(segment),
+            Err(MapError::Bad(bad)) => return Err(Corruption::Descriptor(bad).into()),
+            Err(MapError::Os(error)) => {
+                self.core.put_back(|inbox| inbox.put_back_extent(class, number, descriptor));
+                return Err(error.into());
+            }
+        }
         Ok(())
     }
 
@@ -292,16 +310,14 @@ impl Half {
         index: u16,
         receipt: Receipt,
     ) -> Result<SealedPayload, HandoverError> {
-        let descriptor = self.core.drain_socket(|inbox: &mut Inbox| inbox.take_sealed(index));
-        let descriptor = descriptor.ok_or(HandoverError::Corrupt(Corruption::NotHandedOver))?;
+        let descriptor = self.core.handed_over(|inbox| inbox.take_sealed(index))?;
+        let descriptor = descriptor.ok_or(Corruption::NotHandedOver)?;
         match memory::map_sealed(descriptor.as_fd(), self.core.geometry.max_message) {
             Ok(map) => Ok(SealedPayload::new(map, Arc::clone(&self.core), receipt)),
-            Err(error) => {
-                let error = HandoverError::from(error);
-                if matches!(error, HandoverError::Os(_)) {
-                    self.core.drain_socket(|inbox| inbox.put_back_sealed(index, descriptor));
-                }
-                Err(error)
+            Err(MapError::Bad(bad)) => Err(Corruption::Descriptor(bad).into()),
+            Err(MapError::Os(error)) => {
+                self.core.put_back(|inbox| inbox.put_back_sealed(index, descriptor));
+                Err(error.into())
             }
         }
     }
@@ -315,7 +331,7 @@ impl Half {
                 Ok(len)
             }
             None => {
-                self.next = Some(taken);
+                self.held = Some(Held::Message(taken));
                 Err(RecvError::BufferTooSmall { len, buffer: buffer.len() })
             }
         }
@@ -331,5 +347,23 @@ impl Half {
     #[cold]
     fn corrupt(&self, corruption: Corruption) -> RecvError {
         self.core.end(LinkEnd::Corrupt(corruption)).into()
+    }
+}
+
+/// Why memory that the peer handed over cannot be used.
+enum HandoverError {
+    Corrupt(Corruption),
+    Os(OsError),
+}
+
+impl From<Corruption> for HandoverError {
+    fn from(corruption: Corruption) -> Self {
+        Self::Corrupt(corruption)
+    }
+}
+
+impl From<OsError> for HandoverError {
+    fn from(error: OsError) -> Self {
+        Self::Os(error)
     }
 }

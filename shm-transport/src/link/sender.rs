@@ -1,9 +1,11 @@
 use std::{
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
-use rustix::{event::PollFlags, io::Errno};
+use rustix::io::Errno;
 use shm_primitives::{
     Frame, Mapped, Memory, Offset,
     doorbell::Sleeper,
@@ -23,9 +25,12 @@ use crate::{
     error::{BatchError, Corruption, LinkEnd, OsError, SendError},
     os::{
         memory::{self, Segment, Unsealed},
-        poll, socket,
+        socket,
     },
 };
+
+/// How long a sender waits for room in the socket before it tries again.
+const SOCKET_PAUSE: Duration = Duration::from_millis(1);
 
 /// The sending half of a link.
 ///
@@ -247,7 +252,10 @@ impl Sender {
         waiter.wait(core, deadline, || match ring.is_drained() {
             Ok(true) => Some(Ok(())),
             Ok(false) => core.end_so_far().map(Err),
-            Err(_) => Some(Err(core.end(LinkEnd::Corrupt(Corruption::Tail(0))))),
+            Err(error) => match ring_error(core, error) {
+                StageError::Failed(SendError::Ended(end)) => Some(Err(end)),
+                _ => None,
+            },
         })
     }
 
@@ -273,9 +281,8 @@ impl Sender {
         loop {
             let Self { half, waiter } = self;
             if blocked == Blocked::Socket {
-                // Nobody rings for room in the socket.
-                let left = deadline.remaining();
-                poll::poll(half.core.socket.as_fd(), PollFlags::OUT, left);
+                // Nobody rings for room in the socket, and it is rare.
+                thread::sleep(deadline.remaining_at_most(Some(SOCKET_PAUSE)).unwrap_or_default());
             }
             let core = Arc::clone(&half.core);
             let found = waiter.wait(&core, deadline, || match attempt(half) {

@@ -67,6 +67,9 @@ impl Waiter {
                 std::hint::spin_loop();
             }
         }
+        if deadline.has_passed() {
+            return None;
+        }
         self.spin = self.max_spin.min(MIN_SPIN.max(self.spin / 2));
         loop {
             let seen = self.sleeper.announce(SleepMode::Futex);
@@ -98,6 +101,11 @@ impl Waiter {
     /// The fence that ends an announcement.
     pub(crate) fn fence(&self) {
         self.sleeper.fence();
+    }
+
+    /// Whether a sleep on the socket is announced.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.sleeper.is_announced()
     }
 
     /// Ends an announced sleep on the socket.

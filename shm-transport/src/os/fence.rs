@@ -3,7 +3,10 @@
 //!
 //! Source: membarrier(2), `MEMBARRIER_CMD_GLOBAL_EXPEDITED`.
 
-use std::sync::OnceLock;
+use std::sync::{
+    OnceLock,
+    atomic::{self, Ordering},
+};
 
 use rustix::thread::{MembarrierCommand, membarrier};
 
@@ -15,6 +18,15 @@ pub(crate) fn register() -> bool {
         membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok()
             && membarrier(MembarrierCommand::GlobalExpedited).is_ok()
     })
+}
+
+/// A full fence on this processor and, where the kernel offers it, on all that run a
+/// registered process.
+pub(crate) fn everywhere() {
+    atomic::fence(Ordering::SeqCst);
+    if register() {
+        heavy();
+    }
 }
 
 /// Makes every processor that runs a registered process issue a full fence.
