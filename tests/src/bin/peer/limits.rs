@@ -1,1 +1,200 @@
-pub(crate) fn run(_kind: &str, _path: &str) {}
+//! Processes that run out of something. Each is a whole test of its own, because limits
+//! are those of a process: it says `ok`, or panics.
+
+use std::{path::Path, thread};
+
+use rustix::{
+    fs::Mode,
+    process::{Resource, Rlimit, getrlimit, setrlimit, umask},
+};
+use shm_tests::{WAIT, counts, pattern, raw::RawSocket, small};
+use shm_transport::{
+    AcceptError, AttachError, CreateError, Guest, Host, Link, LinkConfig, OsError, RecvError,
+    SendError, SizeClass,
+};
+
+use crate::say;
+
+pub(crate) fn run(kind: &str, path: &str) {
+    let path = Path::new(path);
+    match kind {
+        "descriptors" => descriptors(path),
+        "descriptors-receiving" => descriptors_receiving(),
+        "descriptors-attaching" => descriptors_attaching(path),
+        "memory" => memory(path),
+        "umask" => umasks(path),
+        _ => panic!("unknown limit {kind}"),
+    }
+    say("ok");
+}
+
+/// Lets this process open `more` descriptors than it has now.
+fn allow_descriptors(more: usize) {
+    let used = counts::holdings().descriptors as u64;
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // One was open for counting; numbers are dense but for a few.
+    let current = Some(used.saturating_sub(1) + more as u64);
+    setrlimit(Resource::Nofile, Rlimit { current, maximum }).expect("a limit");
+}
+
+fn allow_many_descriptors() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("a limit");
+}
+
+fn attach(host: &mut Host) -> (Guest, Link) {
+    let path = host.path().to_owned();
+    let attaching = thread::spawn(move || Guest::attach(path, WAIT).expect("attached"));
+    let link = host.accept(WAIT).expect("accepted");
+    (attaching.join().expect("attached"), link)
+}
+
+/// Whatever lacks descriptors says so, and goes on when there are some again.
+fn descriptors(path: &Path) {
+    let mut host = Host::builder().link(small()).create(path).expect("a host");
+    let (mut guest, mut link) = attach(&mut host);
+    let mut lacking = 0;
+    for more in 0..12 {
+        // The guest's socket is made before descriptors run out.
+        let socket = RawSocket::connect(path);
+        allow_descriptors(more);
+        let created = Host::builder().create(path.with_extension("other"));
+        lacking += u32::from(created.is_err());
+        assert!(
+            matches!(created, Ok(_) | Err(CreateError::Os(OsError::OutOfDescriptors { .. }))),
+            "with {more}: {created:?}"
+        );
+        drop(created);
+        let attached = Guest::attach(path, std::time::Duration::from_millis(1));
+        let expected = matches!(
+            attached,
+            Err(AttachError::TimedOut | AttachError::Os(OsError::OutOfDescriptors { .. }))
+        );
+        assert!(expected, "with {more}: {attached:?}");
+        let _ = socket.hello(shm_tests::raw::VERSION, (0, 0));
+        for _ in 0..3 {
+            match host.try_accept() {
+                Ok(_) => {}
+                Err(AcceptError::Os(error @ OsError::OutOfDescriptors { .. })) => {
+                    assert!(error.to_string().contains("ulimit -n"), "{error}");
+                    lacking += 1;
+                }
+                Err(error) => panic!("with {more}: {error:?}"),
+            }
+        }
+        let pair = Link::pair(&small());
+        assert!(
+            matches!(pair, Ok(_) | Err(CreateError::Os(OsError::OutOfDescriptors { .. }))),
+            "with {more}: {pair:?}"
+        );
+        drop(pair);
+        // The link that is there goes on, whatever there is to be had.
+        link.send(b"on", WAIT).expect("sent");
+        assert_eq!(guest.link.recv(WAIT).expect("received").to_bytes(), "on");
+        allow_many_descriptors();
+    }
+    assert!(lacking > 0, "there was no lack");
+    // And everything is well again.
+    let (mut other, mut next) = attach(&mut host);
+    for len in [10, 1000, 20_000] {
+        next.send(&pattern::message(1, len), WAIT).expect("sent");
+        let message = other.link.recv(WAIT).expect("received");
+        assert!(pattern::matches(1, &message.to_bytes()));
+    }
+}
+
+/// Without a descriptor left, a sender cannot hand memory over and a receiver cannot take
+/// it. Each is told, nothing is lost, and both go on when there are descriptors again.
+fn descriptors_receiving() {
+    let (mut left, mut right) = Link::pair(&small()).expect("a pair");
+    for len in [1000, 20_000] {
+        allow_descriptors(0);
+        let refused = left.send(&vec![0; len], WAIT);
+        assert!(
+            matches!(refused, Err(SendError::Os(OsError::OutOfDescriptors { .. }))),
+            "{len} bytes: {refused:?}"
+        );
+        allow_many_descriptors();
+        left.send(&pattern::message(1, len), WAIT).expect("sent");
+        allow_descriptors(0);
+        let refused = right.recv(WAIT).map(|message| message.len());
+        allow_many_descriptors();
+        assert!(
+            matches!(refused, Err(RecvError::Os(OsError::OutOfDescriptors { .. }))),
+            "{len} bytes: {refused:?}"
+        );
+        let message = right.recv(WAIT).expect("it is still there");
+        assert!(pattern::matches(1, &message.to_bytes()));
+    }
+}
+
+/// A guest that cannot take the host's descriptors says that it lacks descriptors, not that
+/// the host is at fault.
+fn descriptors_attaching(path: &Path) {
+    // The host is another process.
+    for more in 0..12 {
+        allow_descriptors(more);
+        let attached = Guest::attach(path, WAIT);
+        allow_many_descriptors();
+        let expected =
+            matches!(attached, Ok(_) | Err(AttachError::Os(OsError::OutOfDescriptors { .. })));
+        assert!(expected, "with {more}: {attached:?}");
+    }
+}
+
+/// Without memory there is an error, and what is there goes on.
+fn memory(path: &Path) {
+    let slots = SizeClass { slot_size: 64 << 20, extent_slots: 1, max_extents: 4 };
+    let config = LinkConfig { size_classes: vec![slots], ..LinkConfig::default() };
+    let mut host = Host::builder().link(config.clone()).create(path).expect("a host");
+    let (mut guest, mut link) = attach(&mut host);
+    let message = vec![1; 40 << 20];
+    let before = getrlimit(Resource::As);
+    // Room for a little, but not for an extent, a large ring, or a sealed payload.
+    let current = Some(address_space() + (16 << 20));
+    setrlimit(Resource::As, Rlimit { current, maximum: before.maximum }).expect("a limit");
+    let large = LinkConfig { ring_capacity: 64 << 20, ..LinkConfig::default() };
+    let refused = Link::pair(&large).map(drop);
+    let is_refused = matches!(refused, Err(CreateError::Os(OsError::OutOfMemory { .. })));
+    let slot = link.send(&message, WAIT);
+    let slot_refused = matches!(slot, Err(SendError::Os(OsError::OutOfMemory { .. })));
+    let grant = link.sender.grant(100 << 20, WAIT).map(drop);
+    let grant_refused = matches!(grant, Err(SendError::Os(OsError::OutOfMemory { .. })));
+    let small = link.send(b"on", WAIT);
+    setrlimit(Resource::As, before).expect("a limit");
+    assert!(is_refused, "{refused:?}");
+    assert!(slot_refused, "{slot:?}");
+    assert!(grant_refused, "{grant:?}");
+    small.expect("sent");
+    assert_eq!(guest.link.recv(WAIT).expect("received").to_bytes(), "on");
+    link.send(&message, WAIT).expect("sent");
+    // A receiver that cannot map what it was sent is told, and keeps the message.
+    let current = Some(address_space() + (16 << 20));
+    setrlimit(Resource::As, Rlimit { current, maximum: before.maximum }).expect("a limit");
+    let refused = guest.link.recv(WAIT).map(|message| message.len());
+    setrlimit(Resource::As, before).expect("a limit");
+    assert!(matches!(refused, Err(RecvError::Os(OsError::OutOfMemory { .. }))), "{refused:?}");
+    assert_eq!(guest.link.recv(WAIT).expect("still there").len(), message.len());
+}
+
+/// Bytes of address space in use.
+fn address_space() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("/proc/self/statm");
+    let pages: u64 = statm.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+    pages * 4096
+}
+
+/// Whatever the umask, the socket is for its user alone.
+fn umasks(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    for mask in [0o000, 0o022, 0o077, 0o177, 0o777] {
+        let path = path.with_extension(format!("{mask:o}"));
+        umask(Mode::from_raw_mode(mask));
+        let host = Host::create(&path).expect("a host");
+        let mode = path.metadata().expect("a socket").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "with umask {mask:o}");
+        let mode = path.with_extension(format!("{mask:o}.lock")).metadata().expect("a lock");
+        assert_eq!(mode.permissions().mode() & 0o077, 0, "with umask {mask:o}");
+        drop(host);
+    }
+}

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         ["both", path, count] => stream::both(path, number(count)),
         ["hostile", path, kind] => hostile::run(path, kind),
         ["limits", kind, path] => limits::run(kind, path),
-        ["sockets"] => say(&shm_tests::counts::sockets_of("self").to_string()),
+        ["descriptors"] => say(&shm_tests::counts::holdings().descriptors.to_string()),
         _ => {
             eprintln!("unknown role: {arguments:?}");
             return ExitCode::FAILURE;
