@@ -118,7 +118,7 @@ fn a_child_inherits_its_own_socket_and_nothing_else() {
     let others: usize = peer!("descriptors").answer().parse().unwrap();
     let mut command = peer_command!("descriptors");
     Peer::prepare(&mut command);
-    let mut counts = Vec::new();
+    let mut counts: Vec<usize> = Vec::new();
     for _ in 0..3 {
         let spawned = command.spawn_guest(host.hub()).unwrap();
         counts.push(Peer::adopt(spawned.child).answer().parse().unwrap());
