@@ -62,7 +62,7 @@ const _: () = assert!(GOODBYE_AT.bytes() + 4 <= HEADER_SIZE as u64);
 pub enum SegmentKind {
     /// What one side of a link writes: see [`outbox`](crate::outbox).
     Outbox,
-    /// What a host tells all its guests: see [`peer`](crate::peer).
+    /// What a host tells all its guests: see [`hub`](crate::hub).
     Hub,
 }
 

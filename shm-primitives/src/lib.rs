@@ -25,6 +25,7 @@
 //! | [`pool`] | slots of the var-slot pool: private allocator, shared acks |
 //! | [`doorbell`] | sleeping and waking without a lost wake-up |
 //! | [`seqlock`] | a value of any size that is never read torn |
+//! | [`hub`] | what a host tells all its guests |
 //! | [`peer`] | the host's table of peers |
 //!
 //! # Example
@@ -67,6 +68,7 @@ extern crate std;
 pub mod doorbell;
 pub mod frame;
 pub mod header;
+pub mod hub;
 pub mod mapped;
 pub mod memory;
 pub mod order;

@@ -1,18 +1,12 @@
-//! The hub segment: what a host tells all its guests and every tool.
+//! The host's table of peers, in the [hub segment](crate::hub).
+//!
+//! A peer entry is two cache lines, written by the host alone:
 //!
 //! ```text
-//! offset  size  field       written by  read by        published by
-//!      0   128  header      the host    guests, tools  before handing over; GOODBYE_SAY
-//!    128   128  statistics  the host    guests, tools  seqlock
-//!    256  128·n peer table  the host    guests, tools  PEER_CHANGE, seqlock
-//! ```
-//!
-//! A peer entry is two cache lines:
-//!
-//! ```text
-//! offset  size  field
-//!      0     8  state word: epoch << 8 | state
-//!      8    64  details, in a seqlock slot: pid, start time, heartbeat, ring sizes
+//! offset  size  field                                            published by
+//!      0     8  state word: epoch << 8 | state                   PEER_CHANGE
+//!      8    56  details in a seqlock slot: pid, start time,      seqlock
+//!               heartbeat, ring sizes
 //! ```
 //!
 //! State and epoch change in one compare-and-swap, so two of the host's threads never
@@ -24,9 +18,6 @@
 //!     ▲                              │             │                          │
 //!     └────────── release ───────────┴─────────────┴──────────────────────────┘
 //! ```
-//!
-//! Only the host can write here: guests get the segment sealed against writing. When a
-//! host dies inside a change the segment dies with it; its guests see the death.
 #![cfg_attr(
     not(test),
     deny(
@@ -41,25 +32,17 @@
 use core::{fmt, str::FromStr};
 
 use crate::{
-    header::{GeometryError, HeaderError, SegmentHeader, SegmentKind},
+    hub::{ATTEMPTS, HubGeometry, PEER_TABLE, put, take},
     memory::{Memory, Offset},
     order::{PEER_CHANGE, PEER_SEEN},
     seqlock::{Busy, SeqlockReader, SeqlockWriter, slot_size},
 };
 
-const STATISTICS: Offset = Offset::new(128);
-const TABLE: Offset = Offset::new(256);
-const ENTRY_SIZE: u64 = 128;
+/// Size of an entry in bytes.
+pub(crate) const ENTRY_SIZE: u64 = 128;
 const DETAILS: u64 = 8;
 const DETAIL_BYTES: usize = 48;
-const STATISTIC_BYTES: usize = 48;
-const MAX_PEERS: u64 = 1 << 16;
-/// Attempts of a reader before it reports that a value is busy.
-const ATTEMPTS: u32 = 1000;
-
 const _: () = assert!(DETAILS + slot_size(DETAIL_BYTES as u64) <= ENTRY_SIZE);
-const _: () = assert!(STATISTICS.bytes() + slot_size(STATISTIC_BYTES as u64) <= TABLE.bytes());
-
 /// What a peer entry is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -127,23 +110,6 @@ pub struct PeerDetails {
     pub to_guest: u64,
     /// Capacity of the ring from it to the host, in bytes.
     pub to_host: u64,
-}
-
-/// Counts over the life of a host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HubStatistics {
-    /// Guests that attached.
-    pub attached: u64,
-    /// Guests that said goodbye.
-    pub departed: u64,
-    /// Guests that died.
-    pub died: u64,
-    /// Guests that were evicted.
-    pub evicted: u64,
-    /// Guests that broke the protocol.
-    pub corrupt: u64,
-    /// Guests that were refused.
-    pub refused: u64,
 }
 
 /// Why an entry does not change as asked.
@@ -221,65 +187,6 @@ impl StateWord {
     }
 }
 
-/// The checked size of a hub segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HubGeometry {
-    peers: u32,
-}
-
-impl HubGeometry {
-    /// A hub with a table of `peers` entries.
-    ///
-    /// # Errors
-    ///
-    /// [`GeometryError::Peers`] if they are not 1 to 65,536.
-    pub const fn new(peers: u64) -> Result<Self, GeometryError> {
-        if peers == 0 || peers > MAX_PEERS {
-            return Err(GeometryError::Peers(peers));
-        }
-        Ok(Self { peers: peers as u32 })
-    }
-
-    /// Entries in the peer table.
-    #[must_use]
-    pub const fn peers(&self) -> u32 {
-        self.peers
-    }
-
-    /// Size of the hub segment in bytes.
-    #[must_use]
-    pub const fn total_size(&self) -> u64 {
-        TABLE.plus((self.peers as u64).wrapping_mul(ENTRY_SIZE)).bytes()
-    }
-
-    /// Makes zeroed memory of [`total_size`](Self::total_size) a hub, before anybody
-    /// else sees it.
-    pub fn initialise<M: Memory>(&self, memory: &M, incarnation: u128) {
-        let geometry = [TABLE.bytes(), self.peers.into(), STATISTICS.bytes(), 0, 0, 0];
-        let total_size = self.total_size();
-        SegmentHeader { kind: SegmentKind::Hub, total_size, incarnation, geometry }.write(memory);
-    }
-
-    /// Reads and checks the geometry of a hub that a host made.
-    ///
-    /// # Errors
-    ///
-    /// [`HeaderError`] says what is wrong with it.
-    pub fn check<M: Memory>(memory: &M, incarnation: u128) -> Result<Self, HeaderError> {
-        let header = SegmentHeader::read(memory, SegmentKind::Hub)?;
-        if header.incarnation != incarnation {
-            return Err(HeaderError::Incarnation { found: header.incarnation });
-        }
-        let [table, peers, statistics, a, b, c] = header.geometry;
-        let checked = Self::new(peers)?;
-        let lies = table == TABLE.bytes()
-            && statistics == STATISTICS.bytes()
-            && (a | b | c) == 0
-            && header.total_size == checked.total_size();
-        if lies { Ok(checked) } else { Err(GeometryError::Layout.into()) }
-    }
-}
-
 /// The peer table of a hub segment. The host changes it, from any of its threads;
 /// guests and tools read it.
 #[derive(Clone, Debug)]
@@ -291,7 +198,7 @@ pub struct PeerTable<M: Memory> {
 impl<M: Memory> PeerTable<M> {
     /// The table of a hub segment with `geometry`.
     pub fn new(memory: M, geometry: &HubGeometry) -> Self {
-        Self { memory, peers: geometry.peers }
+        Self { memory, peers: geometry.peers() }
     }
 
     /// Entries in the table.
@@ -398,26 +305,6 @@ impl<M: Memory> PeerTable<M> {
         Ok(PeerDetails { pid: pid as u32, start_time, heartbeat, to_guest, to_host })
     }
 
-    /// Publishes the host's counts. The caller is the only one to do so at this time.
-    pub fn set_statistics(&self, statistics: &HubStatistics) {
-        let mut bytes = [0; STATISTIC_BYTES];
-        let HubStatistics { attached, departed, died, evicted, corrupt, refused } = *statistics;
-        put(&mut bytes, [attached, departed, died, evicted, corrupt, refused]);
-        SeqlockWriter::new(self.memory.clone(), STATISTICS).write(&bytes);
-    }
-
-    /// The host's counts, as one consistent snapshot.
-    ///
-    /// # Errors
-    ///
-    /// [`Busy`] if the host is changing them all the time, or died while it did.
-    pub fn statistics(&self) -> Result<HubStatistics, Busy> {
-        let mut bytes = [0; STATISTIC_BYTES];
-        SeqlockReader::new(self.memory.clone(), STATISTICS).read(&mut bytes, ATTEMPTS)?;
-        let [attached, departed, died, evicted, corrupt, refused] = take(&bytes);
-        Ok(HubStatistics { attached, departed, died, evicted, corrupt, refused })
-    }
-
     fn change(
         &self,
         peer: PeerId,
@@ -446,25 +333,11 @@ impl<M: Memory> PeerTable<M> {
 
     fn at(&self, index: u32) -> Result<Offset, PeerError> {
         if index < self.peers {
-            Ok(TABLE.plus(u64::from(index).wrapping_mul(ENTRY_SIZE)))
+            Ok(PEER_TABLE.plus(u64::from(index).wrapping_mul(ENTRY_SIZE)))
         } else {
             Err(PeerError::Unknown { peer: PeerId { index, epoch: 0 } })
         }
     }
-}
-
-fn put(bytes: &mut [u8; 48], words: [u64; 6]) {
-    for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
-        to.copy_from_slice(&word.to_le_bytes());
-    }
-}
-
-fn take(bytes: &[u8; 48]) -> [u64; 6] {
-    let mut words = [0; 6];
-    for (word, from) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-        *word = from.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-    }
-    words
 }
 
 #[cfg(test)]
@@ -539,7 +412,7 @@ mod tests {
     fn an_unknown_state_is_corrupt_and_never_empty() {
         with_table(1, |table| {
             for word in [4, 255, 1, 2, 3, 1 << 40, u64::MAX] {
-                table.memory.store64(TABLE, word, OWN);
+                table.memory.store64(PEER_TABLE, word, OWN);
                 assert_eq!(table.state(0), Err(PeerError::Corrupt { word }));
                 assert_eq!(table.reserve(), Err(PeerError::Corrupt { word }));
             }
@@ -547,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn details_and_statistics_come_back() {
+    fn details_come_back() {
         with_table(3, |table| {
             let peers: Vec<_> = (0..3).map(|_| table.reserve().unwrap()).collect();
             for peer in &peers {
@@ -561,24 +434,6 @@ mod tests {
                 table.describe(*peer, &details);
                 assert_eq!(table.details(peer.index), Ok(details));
             }
-            let statistics = HubStatistics {
-                attached: 1,
-                departed: 2,
-                died: 3,
-                evicted: 4,
-                corrupt: 5,
-                refused: 6,
-            };
-            table.set_statistics(&statistics);
-            assert_eq!(table.statistics(), Ok(statistics));
         });
-    }
-
-    #[test]
-    fn bad_sizes_are_refused() {
-        for peers in [0, MAX_PEERS + 1, u64::MAX] {
-            assert_eq!(HubGeometry::new(peers), Err(GeometryError::Peers(peers)));
-        }
-        assert!(HubGeometry::new(MAX_PEERS).is_ok());
     }
 }

@@ -7,8 +7,9 @@ use rustix::{event::PollFlags, io::Errno};
 use shm_primitives::{
     Mapped,
     header::goodbye_of,
+    hub::{HubGeometry, HubStatistics, Statistics},
     outbox::OutboxGeometry,
-    peer::{HubGeometry, HubStatistics, PeerId, PeerTable},
+    peer::{PeerId, PeerTable},
     seqlock::Busy,
 };
 
@@ -212,7 +213,7 @@ impl Guest {
     ///
     /// [`Busy`] if the host is changing them all the time, or died while it did.
     pub fn statistics(&self) -> Result<HubStatistics, Busy> {
-        self.hub.statistics()
+        Statistics::new(self.segment.mapped()).get()
     }
 
     /// Whether the host has said goodbye to all its guests.

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use shm_primitives::peer::HubGeometry;
+use shm_primitives::hub::HubGeometry;
 
 use crate::{
     config::{LinkConfig, LinkGeometry},

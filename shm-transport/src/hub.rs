@@ -9,7 +9,8 @@ use std::{
 use shm_primitives::{
     Mapped,
     header::{Goodbye, say_goodbye},
-    peer::{HubGeometry, HubStatistics, PeerDetails, PeerError, PeerId, PeerState, PeerTable},
+    hub::{HubGeometry, HubStatistics, Statistics},
+    peer::{PeerDetails, PeerError, PeerId, PeerState, PeerTable},
 };
 
 use crate::{
@@ -140,7 +141,7 @@ impl HubCore {
     pub(crate) fn count(&self, change: impl FnOnce(&mut HubStatistics)) {
         let mut state = self.state();
         change(&mut state.statistics);
-        self.table.set_statistics(&state.statistics);
+        Statistics::new(self.segment.mapped()).set(&state.statistics);
     }
 
     /// Records the link of an attached guest.

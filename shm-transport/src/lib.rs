@@ -92,6 +92,7 @@ pub use spawn::{CommandExt, SpawnedGuest};
 
 pub use shm_primitives::{
     header::{GeometryError, HeaderError},
-    peer::{HubStatistics, PeerDetails, PeerError, PeerId, PeerState},
+    hub::HubStatistics,
+    peer::{PeerDetails, PeerError, PeerId, PeerState},
     pool::SizeClass,
 };

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use shm_primitives::{
     header::GeometryError,
+    hub::HubGeometry,
     outbox::OutboxGeometry,
-    peer::{HubGeometry, PeerId},
+    peer::PeerId,
     pool::{MAX_CLASSES, PoolGeometry, SizeClass},
 };
 

@@ -3,7 +3,8 @@
 use loom::thread;
 use shm_primitives::{
     Offset,
-    peer::{HubGeometry, PeerDetails, PeerError, PeerId, PeerState, PeerTable},
+    hub::HubGeometry,
+    peer::{PeerDetails, PeerError, PeerId, PeerState, PeerTable},
 };
 
 use crate::{

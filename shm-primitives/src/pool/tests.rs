@@ -1,7 +1,7 @@
 use std::{vec, vec::Vec};
 
 use super::*;
-use crate::Mapped;
+use crate::{Mapped, Memory, header::GeometryError, order::ACK_PUBLISH, outbox::OutboxGeometry};
 
 const CLASSES: [SizeClass; 2] = [
     SizeClass { slot_size: 64, extent_slots: 2, max_extents: 2 },
