@@ -9,7 +9,7 @@ use std::{
 use memmap2::MmapMut;
 use shm_primitives::{Mapped, Offset, pool::SlotId};
 
-use super::sender::{Half, Place, StageError};
+use super::staging::{Half, Place, StageError};
 use crate::{error::SendError, os::memory::Unsealed};
 
 /// Memory for one message, which the sender writes in place: it dereferences to its

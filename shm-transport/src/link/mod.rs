@@ -7,6 +7,7 @@ mod message;
 mod receiver;
 mod sealed;
 mod sender;
+mod staging;
 mod wait;
 
 use std::{

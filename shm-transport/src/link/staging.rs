@@ -1,0 +1,267 @@
+//! Putting messages in place, whichever way their size asks for.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+};
+
+use rustix::io::Errno;
+use shm_primitives::{
+    Frame, Mapped, Memory, Offset,
+    pool::{SlotAllocator, SlotId},
+    ring::{GrantError, Producer},
+};
+
+use super::{
+    core::{LinkCore, Open},
+    inbox,
+};
+use crate::{
+    error::{Corruption, LinkEnd, OsError, SendError},
+    os::{
+        memory::{self, Segment, Unsealed},
+        socket,
+    },
+};
+
+/// All of a sender but its way of waiting.
+#[derive(Debug)]
+pub(crate) struct Half {
+    _open: Arc<Open>,
+    pub(crate) core: Arc<LinkCore>,
+    pub(crate) ring: Producer<Mapped>,
+    pub(crate) pool: SlotAllocator<Mapped>,
+    extents: Vec<Vec<Segment>>,
+}
+
+/// What a message waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blocked {
+    Ring,
+    Slots,
+    Socket,
+}
+
+/// Why a message is not staged.
+pub(crate) enum StageError {
+    Blocked(Blocked),
+    Failed(SendError),
+}
+
+impl From<SendError> for StageError {
+    fn from(error: SendError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<LinkEnd> for StageError {
+    fn from(end: LinkEnd) -> Self {
+        Self::Failed(end.into())
+    }
+}
+
+impl From<OsError> for StageError {
+    fn from(error: OsError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl StageError {
+    /// What a call that does not wait reports.
+    pub(crate) fn without_waiting(self) -> SendError {
+        match self {
+            Self::Blocked(_) => SendError::Full,
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+/// Where a message goes.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// Inline, with its payload at this offset of the own outbox.
+    Ring(Offset),
+    /// In a slot of an extent.
+    Slot { slot: SlotId, segment: Segment, at: Offset },
+    /// In memory of its own, to be handed over under this number.
+    Sealed(SlotId),
+}
+
+impl Half {
+    pub(crate) fn new(open: Arc<Open>, pool: SlotAllocator<Mapped>) -> Self {
+        let core = Arc::clone(&open.0);
+        let ring = Producer::new(core.own.mapped(), core.peer.mapped(), &core.geometry.outbox);
+        let extents = core.geometry.pool.classes().iter().map(|_| Vec::new()).collect();
+        Self { _open: open, core, ring, pool, extents }
+    }
+
+    /// Puts a message in place, unpublished.
+    #[inline(always)]
+    pub(crate) fn stage(&mut self, message: &[u8]) -> Result<(), StageError> {
+        if message.len() <= self.core.geometry.inline_max as usize {
+            self.core.check_open()?;
+            return self.ring.stage(message).map_err(|error| ring_error(&self.core, error));
+        }
+        self.stage_large(message)
+    }
+
+    #[inline(never)]
+    fn stage_large(&mut self, message: &[u8]) -> Result<(), StageError> {
+        match self.find_place(message.len())? {
+            Place::Ring(_) => {
+                self.ring.stage(message).map_err(|error| ring_error(&self.core, error))
+            }
+            Place::Slot { slot, segment, at } => {
+                segment.mapped().write(at, message);
+                self.stage_slot(slot, message.len())
+            }
+            Place::Sealed(number) => {
+                let filled = Unsealed::new().and_then(|memory| {
+                    memory.fill(message)?;
+                    Ok(memory)
+                });
+                match filled {
+                    Ok(memory) => self.stage_sealed(number, memory, message.len()),
+                    Err(error) => {
+                        self.pool.give_back(number);
+                        Err(error.into())
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds room for a message of `len` bytes. A slot that is found is taken.
+    pub(crate) fn find_place(&mut self, len: usize) -> Result<Place, StageError> {
+        self.core.check_open()?;
+        let bytes = len as u64;
+        let geometry = &self.core.geometry;
+        if bytes > geometry.max_message {
+            let max = geometry.max_message;
+            return Err(SendError::TooLarge { len: bytes, max }.into());
+        }
+        let inline = len <= geometry.inline_max as usize;
+        // A reference needs room in the ring, too.
+        let in_ring = if inline { len as u32 } else { 0 };
+        let grant = self.ring.grant(in_ring).map_err(|error| ring_error(&self.core, error))?;
+        if inline {
+            return Ok(Place::Ring(grant.payload()));
+        }
+        if bytes > u64::from(geometry.pool.largest_slot()) {
+            let number = self.pool.allocate_sealed();
+            return number.map(Place::Sealed).map_err(|_| StageError::Blocked(Blocked::Slots));
+        }
+        loop {
+            match self.pool.allocate(bytes) {
+                Ok(slot) => return self.slot_place(slot),
+                Err(exhausted) => match exhausted.may_grow {
+                    Some(class) => self.grow(class)?,
+                    None => return Err(StageError::Blocked(Blocked::Slots)),
+                },
+            }
+        }
+    }
+
+    fn slot_place(&mut self, slot: SlotId) -> Result<Place, StageError> {
+        let class = self.core.geometry.pool.class(slot.class).copied();
+        let (extent, at) = class.map_or((u32::MAX, 0), |class| class.place(slot.index));
+        let segment =
+            self.extents.get(usize::from(slot.class)).and_then(|all| all.get(extent as usize));
+        match segment {
+            Some(segment) => {
+                Ok(Place::Slot { slot, segment: segment.clone(), at: Offset::new(at) })
+            }
+            // Allocated slots lie in extents that were added; see `grow`.
+            None => {
+                self.pool.give_back(slot);
+                Err(StageError::Blocked(Blocked::Slots))
+            }
+        }
+    }
+
+    /// Adds an extent to a class: made, mapped and handed over before it is used.
+    fn grow(&mut self, class: u8) -> Result<(), StageError> {
+        let size = self.core.geometry.pool.class(class).map_or(0, |class| class.extent_size());
+        let descriptor = memory::create("shm-extent", size)?;
+        let segment = memory::map_as_writer(descriptor.as_fd(), size)?;
+        self.hand_over(&inbox::extent_message(class), descriptor.as_fd())?;
+        tracing::debug!(class, size, "slot pool grows by an extent");
+        if let Some(extents) = self.extents.get_mut(usize::from(class)) {
+            extents.push(segment);
+            self.pool.add_extent(class);
+        }
+        Ok(())
+    }
+
+    fn hand_over(&self, message: &[u8], descriptor: BorrowedFd<'_>) -> Result<(), StageError> {
+        match socket::send(self.core.socket.as_fd(), message, &[descriptor]) {
+            Ok(()) => Ok(()),
+            // The peer reads them when it reaches the frames that refer to them.
+            Err(Errno::AGAIN | Errno::TOOMANYREFS) => Err(StageError::Blocked(Blocked::Socket)),
+            Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => {
+                self.core.notice_hang_up();
+                self.core.check_open()?;
+                Err(LinkEnd::PeerDead.into())
+            }
+            Err(errno) => Err(OsError::new("hand over memory", errno).into()),
+        }
+    }
+
+    /// Stages a reference to a slot that holds the message, or gives the slot back.
+    pub(crate) fn stage_slot(&mut self, slot: SlotId, len: usize) -> Result<(), StageError> {
+        let frame = Frame::Slot { slot, len: len as u32 };
+        match self.ring.stage_reference(frame) {
+            Ok(()) => {
+                self.pool.sent(slot);
+                Ok(())
+            }
+            Err(error) => {
+                self.pool.give_back(slot);
+                Err(ring_error(&self.core, error))
+            }
+        }
+    }
+
+    /// Seals memory that holds a message of more than 0 bytes, hands it over and stages a
+    /// reference to it, or gives its number back.
+    pub(crate) fn stage_sealed(
+        &mut self,
+        number: SlotId,
+        memory: Unsealed,
+        len: usize,
+    ) -> Result<(), StageError> {
+        let handed_over = memory
+            .seal(len as u64)
+            .map_err(StageError::from)
+            .and_then(|fd| self.hand_over(&inbox::sealed_message(number.index), fd.as_fd()));
+        if let Err(error) = handed_over {
+            self.pool.give_back(number);
+            return Err(error);
+        }
+        // The descriptor is on its way, so the number is in use whatever comes.
+        self.pool.sent(number);
+        self.ring
+            .stage_reference(Frame::Sealed { index: number.index })
+            .map_err(|error| ring_error(&self.core, error))
+    }
+
+    /// Publishes what is staged, and wakes the peer if it sleeps.
+    #[inline(always)]
+    pub(crate) fn publish(&mut self) {
+        if self.ring.has_staged() {
+            self.ring.publish();
+            self.core.ring_data();
+            self.ring.prefetch();
+        }
+    }
+}
+
+#[cold]
+pub(crate) fn ring_error(core: &LinkCore, error: GrantError) -> StageError {
+    match error {
+        GrantError::Full => StageError::Blocked(Blocked::Ring),
+        GrantError::Corrupt { tail } => core.end(LinkEnd::Corrupt(Corruption::Tail(tail))).into(),
+        GrantError::TooLarge { len, max } => SendError::TooLarge { len, max }.into(),
+        _ => StageError::Blocked(Blocked::Ring),
+    }
+}
