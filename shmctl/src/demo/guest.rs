@@ -67,15 +67,16 @@ struct Misbehaviour {
     fault: Option<Fault>,
     blocks: u64,
     held_back: Option<(u64, Digest)>,
-    kept: Option<Message<'static>>,
+    has_kept: bool,
 }
 
 impl Misbehaviour {
     /// Keeps one message that takes a slot, if that is the fault.
     fn keep(&mut self, message: Message<'_>) {
         let in_a_slot = message.len() > 16 << 10;
-        if self.fault == Some(Fault::Keep) && self.kept.is_none() && in_a_slot {
-            self.kept = Some(message.into_owned());
+        if self.fault == Some(Fault::Keep) && !self.has_kept && in_a_slot {
+            self.has_kept = true;
+            std::mem::forget(message.into_owned());
         }
     }
 

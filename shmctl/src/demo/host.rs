@@ -444,6 +444,7 @@ impl Demo<'_> {
         for worker in self.workers.iter_mut().filter(|worker| worker.is_serving()) {
             match worker.reap(until) {
                 Ok(status) if !status.success() => {
+                    self.interrupt.check()?;
                     return Err(Failure::BadExit { guest: worker.number, status });
                 }
                 // It is killed with the rest.

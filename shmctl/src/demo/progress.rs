@@ -38,10 +38,10 @@ impl Progress {
             return;
         }
         self.drawn.set(now);
-        self.bar.set_position((done.clamp(0.0, 1.0) * STEPS as f64) as u64);
         let (messages, bytes) = (HumanCount(messages), HumanBytes(bytes));
         let s = if guests == 1 { "" } else { "s" };
         self.bar.set_message(format!("{guests} guest{s}  {messages} messages  {bytes}"));
+        self.bar.set_position((done.clamp(0.0, 1.0) * STEPS as f64) as u64);
     }
 
     /// Takes the bar away.
