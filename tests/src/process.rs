@@ -123,6 +123,11 @@ impl Peer {
         self.answers.recv_timeout(wait).ok()
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Waits for its end.
     ///
     /// # Panics

@@ -1,13 +1,13 @@
 //! Processes that run out of something. Each is a whole test of its own, because limits
 //! are those of a process: it says `ok`, or panics.
 
-use std::{path::Path, thread};
+use std::{fs::File, path::Path, thread};
 
 use rustix::{
     fs::Mode,
     process::{Resource, Rlimit, getrlimit, setrlimit, umask},
 };
-use shm_tests::{WAIT, counts, pattern, raw::RawSocket, small};
+use shm_tests::{WAIT, pattern, raw::RawSocket, small};
 use shm_transport::{
     AcceptError, AttachError, CreateError, Guest, Host, Link, LinkConfig, OsError, RecvError,
     SendError, SizeClass,
@@ -28,18 +28,20 @@ pub(crate) fn run(kind: &str, path: &str) {
     say("ok");
 }
 
-/// Lets this process open `more` descriptors than it has now.
-fn allow_descriptors(more: usize) {
-    let used = counts::holdings().descriptors as u64;
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    // One was open for counting; numbers are dense but for a few.
-    let current = Some(used.saturating_sub(1) + more as u64);
-    setrlimit(Resource::Nofile, Rlimit { current, maximum }).expect("a limit");
-}
+/// While this lives, all descriptors but a few are taken.
+struct Scarcity(#[expect(dead_code, reason = "they are held")] Vec<File>);
 
-fn allow_many_descriptors() {
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("a limit");
+impl Scarcity {
+    fn but_for(few: usize) -> Self {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let current = Some(200);
+        setrlimit(Resource::Nofile, Rlimit { current, maximum }).expect("a limit");
+        let null = || File::open("/dev/null").ok();
+        let mut taken: Vec<File> = std::iter::from_fn(null).collect();
+        assert!(taken.len() > few, "fewer than 200 descriptors are in use");
+        taken.truncate(taken.len() - few);
+        Self(taken)
+    }
 }
 
 fn attach(host: &mut Host) -> (Guest, Link) {
@@ -57,7 +59,7 @@ fn descriptors(path: &Path) {
     for more in 0..12 {
         // The guest's socket is made before descriptors run out.
         let socket = RawSocket::connect(path);
-        allow_descriptors(more);
+        let scarcity = Scarcity::but_for(more);
         let created = Host::builder().create(path.with_extension("other"));
         lacking += u32::from(created.is_err());
         assert!(
@@ -91,7 +93,7 @@ fn descriptors(path: &Path) {
         // The link that is there goes on, whatever there is to be had.
         link.send(b"on", WAIT).expect("sent");
         assert_eq!(guest.link.recv(WAIT).expect("received").to_bytes(), "on");
-        allow_many_descriptors();
+        drop(scarcity);
     }
     assert!(lacking > 0, "there was no lack");
     // And everything is well again.
@@ -108,17 +110,17 @@ fn descriptors(path: &Path) {
 fn descriptors_receiving() {
     let (mut left, mut right) = Link::pair(&small()).expect("a pair");
     for len in [1000, 20_000] {
-        allow_descriptors(0);
+        let scarcity = Scarcity::but_for(0);
         let refused = left.send(&vec![0; len], WAIT);
         assert!(
             matches!(refused, Err(SendError::Os(OsError::OutOfDescriptors { .. }))),
             "{len} bytes: {refused:?}"
         );
-        allow_many_descriptors();
+        drop(scarcity);
         left.send(&pattern::message(1, len), WAIT).expect("sent");
-        allow_descriptors(0);
+        let scarcity = Scarcity::but_for(0);
         let refused = right.recv(WAIT).map(|message| message.len());
-        allow_many_descriptors();
+        drop(scarcity);
         assert!(
             matches!(refused, Err(RecvError::Os(OsError::OutOfDescriptors { .. }))),
             "{len} bytes: {refused:?}"
@@ -133,9 +135,9 @@ fn descriptors_receiving() {
 fn descriptors_attaching(path: &Path) {
     // The host is another process.
     for more in 0..12 {
-        allow_descriptors(more);
+        let scarcity = Scarcity::but_for(more);
         let attached = Guest::attach(path, WAIT);
-        allow_many_descriptors();
+        drop(scarcity);
         let expected =
             matches!(attached, Ok(_) | Err(AttachError::Os(OsError::OutOfDescriptors { .. })));
         assert!(expected, "with {more}: {attached:?}");
