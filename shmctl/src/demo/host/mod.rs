@@ -1,5 +1,8 @@
 //! The host's side: one thread deals blocks to all guests and checks their answers.
 
+mod farewell;
+mod kill;
+
 use std::time::{Duration, Instant};
 
 use shm_transport::{Host, Hub, LinkEnd, LinkEvent, LinkKey, LinkSet, RecvError, SendError};
@@ -27,8 +30,6 @@ const BATCH: usize = 64;
 const TICK: Duration = Duration::from_millis(20);
 /// How long guests may take to attach, to leave, and the hub to free an entry.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long they may take to leave if they have not answered all.
-const SHORT_GRACE: Duration = Duration::from_secs(1);
 
 /// A host, its guests, and how far they have come.
 pub struct Demo<'a> {
@@ -330,149 +331,5 @@ impl<'a> Demo<'a> {
         self.workers.iter().all(Worker::is_idle)
             && self.recovery.as_ref().is_none_or(|recovery| recovery.reclaimed.is_some())
             && !self.has_more()
-    }
-}
-
-/// Ends: wanted and unwanted.
-impl Demo<'_> {
-    /// Kills a guest that has just been sent blocks, if the middle has come.
-    fn kill_in_the_middle(&mut self, index: usize) -> Result<(), Failure> {
-        if !self.options.kill || self.recovery.is_some() {
-            return Ok(());
-        }
-        let elapsed = self.began.elapsed();
-        let is_middle = match self.options.passes {
-            Some(passes) => self.ledger.dealt() * 2 >= passes * self.blocks.per_pass(),
-            None => elapsed * 2 >= self.options.seconds,
-        };
-        let worker = &mut self.workers[index];
-        if !is_middle || worker.unanswered.is_empty() {
-            return Ok(());
-        }
-        let killed_at = Instant::now();
-        worker.kill()?;
-        self.recovery = Some(Recovery {
-            guest: worker.number,
-            pid: worker.pid(),
-            peer: worker.peer,
-            after: elapsed,
-            detected: None,
-            slots_held: 0,
-            heir: None,
-            handed_over: 0,
-            reclaimed: None,
-            killed_at,
-        });
-        Ok(())
-    }
-
-    /// A link ended, and all answers that came before its end have been received.
-    fn ended(&mut self, index: usize, key: LinkKey, end: LinkEnd) -> Result<(), Failure> {
-        let worker = &mut self.workers[index];
-        let killed = self.recovery.as_mut().filter(|killed| killed.guest == worker.number);
-        let Some(recovery) = killed.filter(|_| end == LinkEnd::PeerDead) else {
-            // A signal of the terminal goes to the guests as well.
-            self.interrupt.check()?;
-            return Err(Failure::Ended { guest: worker.number, end });
-        };
-        recovery.detected = Some(recovery.killed_at.elapsed());
-        worker.gone = true;
-        worker.key = None;
-        if let Some(mut link) = self.links.remove(key) {
-            recovery.slots_held = link.sender.slots_in_flight();
-        }
-        Ok(())
-    }
-
-    /// Starts a new guest in the place of the one that was killed, when its entry is free.
-    fn replace_the_dead(&mut self) -> Result<(), Failure> {
-        let Some(recovery) = &mut self.recovery else { return Ok(()) };
-        let Some(detected) = recovery.detected.filter(|_| recovery.heir.is_none()) else {
-            return Ok(());
-        };
-        if self.host.hub().peers().iter().any(|entry| entry.id == recovery.peer) {
-            return if recovery.killed_at.elapsed() < detected + GRACE {
-                Ok(())
-            } else {
-                Err(Failure::NotFreed { guest: recovery.guest })
-            };
-        }
-        let number = self.workers.len() + 1;
-        let mut heir = Worker::start(self.host.hub(), number, None)?;
-        if let Some(dead) = self.workers.iter_mut().find(|w| w.number == recovery.guest) {
-            heir.again = dead.unanswered.take_all();
-            dead.reap(Instant::now() + GRACE)?;
-        }
-        recovery.handed_over = heir.again.len();
-        recovery.heir = Some(number);
-        self.workers.push(heir);
-        Ok(())
-    }
-
-    /// Notes when the new guest has been sent all that the killed one left.
-    fn note_reclaimed(&mut self, index: usize) {
-        let worker = &self.workers[index];
-        if let Some(recovery) = &mut self.recovery
-            && recovery.heir == Some(worker.number)
-            && recovery.reclaimed.is_none()
-            && worker.again.is_empty()
-        {
-            recovery.reclaimed = Some(recovery.killed_at.elapsed());
-        }
-    }
-
-    /// Says goodbye, and waits until every guest has left and its process has ended.
-    fn send_home(&mut self) -> Result<(), Failure> {
-        // Whoever did not answer may not leave either: the blocks tell enough.
-        let must_leave = self.ledger.unanswered() == 0;
-        self.hub().say_goodbye();
-        let until = Instant::now() + if must_leave { GRACE } else { SHORT_GRACE };
-        while !self.links.is_empty() && Instant::now() < until {
-            self.interrupt.check()?;
-            let mut events = std::mem::take(&mut self.events);
-            self.links.wait(&mut events, TICK).map_err(Failure::of("wait for guests"))?;
-            for event in &events {
-                if let LinkEvent::Ready(key) = *event {
-                    self.see_off(key)?;
-                }
-            }
-            self.events = events;
-        }
-        for (_, link) in self.links.iter_mut() {
-            self.slots_left += link.sender.slots_in_flight();
-        }
-        for worker in self.workers.iter_mut().filter(|worker| worker.is_serving()) {
-            match worker.reap(until) {
-                Ok(status) if !status.success() => {
-                    self.interrupt.check()?;
-                    return Err(Failure::BadExit { guest: worker.number, status });
-                }
-                // It is killed with the rest.
-                Err(Failure::Stays { .. }) if !must_leave => {}
-                result => drop(result?),
-            }
-        }
-        Ok(())
-    }
-
-    /// Receives what a guest still says, until it has left.
-    fn see_off(&mut self, key: LinkKey) -> Result<(), Failure> {
-        let Some(index) = self.workers.iter().position(|w| w.key == Some(key)) else {
-            self.links.remove(key);
-            return Ok(());
-        };
-        match self.receive_batch(index, key)? {
-            None => {}
-            Some(LinkEnd::Departed) => {
-                if let Some(mut link) = self.links.remove(key) {
-                    self.slots_left += link.sender.slots_in_flight();
-                }
-            }
-            Some(end) => {
-                self.interrupt.check()?;
-                return Err(Failure::Ended { guest: self.workers[index].number, end });
-            }
-        }
-        Ok(())
     }
 }
