@@ -23,6 +23,8 @@ pub(crate) fn run(kind: &str, path: &str) {
         "descriptors-attaching" => descriptors_attaching(path),
         "memory" => memory(path),
         "umask" => umasks(path),
+        "payloads" => payloads(),
+        "broken-pipe" => broken_pipe(),
         _ => panic!("unknown limit {kind}"),
     }
     say("ok");
@@ -198,5 +200,31 @@ fn umasks(path: &Path) {
         let mode = path.with_extension(format!("{mask:o}.lock")).metadata().expect("a lock");
         assert_eq!(mode.permissions().mode() & 0o077, 0, "with umask {mask:o}");
         drop(host);
+    }
+}
+
+/// Many more payloads than there are descriptors pass one after the other.
+fn payloads() {
+    let (mut left, mut right) = Link::pair(&small()).expect("a pair");
+    let _scarcity = Scarcity::but_for(8);
+    for number in 0..2000 {
+        left.send(&pattern::message(number, 20_000), WAIT).expect("sent");
+        let message = right.recv(WAIT).expect("received");
+        assert!(number % 100 != 0 || pattern::matches(number, &message.to_bytes()));
+    }
+}
+
+/// A peer that is gone is an error and not a signal.
+fn broken_pipe() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: the default action runs no code of this process.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.expect("the default action");
+    for len in [10, 1000, 20_000] {
+        let (mut left, right) = Link::pair(&small()).expect("a pair");
+        drop(right);
+        let refused = left.send(&vec![0; len], WAIT);
+        assert!(matches!(refused, Err(SendError::Ended(_)) | Ok(())), "{refused:?}");
+        let _ = left.send(&vec![0; len], WAIT);
+        drop(left.detach(WAIT));
     }
 }
