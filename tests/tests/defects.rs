@@ -117,7 +117,6 @@ fn two_writers_alias() {
     }
     impl<T: ?Sized> Otherwise for T {}
     struct Probe<T>(std::marker::PhantomData<T>);
-    #[expect(dead_code, reason = "there for its types")]
     impl<T: Clone> Probe<T> {
         const CLONES: bool = true;
     }
