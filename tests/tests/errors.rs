@@ -309,11 +309,10 @@ fn refused_by(builder: HostBuilder, uid: Option<u32>) -> String {
         command.arg("guest").arg(place.hub()).uid(uid).gid(uid);
     }
     let mut guest = Peer::start(&mut command);
-    let answer = eventually(|| {
+    eventually(|| {
         let _link = host.try_accept().unwrap();
         guest.answer_within(Duration::from_millis(5))
-    });
-    answer
+    })
 }
 
 #[test]
