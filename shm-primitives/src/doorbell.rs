@@ -25,17 +25,6 @@
 //! Crash outcomes: a sleeper that dies leaves its word *asleep*, and its peer makes one
 //! system call that wakes nobody. A waker that dies between publishing and waking
 //! leaves its peer asleep on data that is there; the death itself wakes it.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic
-    )
-)]
-
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{

@@ -15,17 +15,6 @@
 //!                                              (class, length 0)
 //!      4  padding up to the end of the ring    (class, index, length 0)
 //! ```
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic
-    )
-)]
-
 use core::fmt;
 
 use crate::pool::SlotId;

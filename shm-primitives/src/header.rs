@@ -18,17 +18,6 @@
 //! descriptor is passed on afterwards. Only `goodbye` changes later. A crash before
 //! that store leaves the segment without a goodbye: its owner is then *dead*, not
 //! *gone*.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic
-    )
-)]
-
 use core::fmt;
 
 use crate::{
@@ -159,7 +148,7 @@ pub enum GeometryError {
     SlotSize(u64),
     /// A size class that is not larger than the one before it.
     SlotOrder(u64),
-    /// A size class with no slots in an extent, or more than 65,536 slots in all.
+    /// A size class with no slots, or with more than 65,536.
     SlotCount(u64),
     /// The parts do not lie where their sizes put them.
     Layout,
@@ -181,10 +170,7 @@ impl fmt::Display for GeometryError {
                 f,
                 "slots of {n} bytes after a class that is not smaller; list classes by rising size"
             ),
-            Self::SlotCount(n) => write!(
-                f,
-                "{n} slots in a class; choose at least one in an extent and at most 65536 in all"
-            ),
+            Self::SlotCount(n) => write!(f, "{n} slots in a class; choose 1 to 65536 in all"),
             Self::Layout => {
                 f.write_str("the parts of the segment do not lie where their sizes put them")
             }

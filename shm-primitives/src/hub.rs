@@ -10,17 +10,6 @@
 //! The peer table is described in [`peer`](crate::peer). Only the host can write here:
 //! guests get the segment sealed against writing. When a host dies inside a change the
 //! segment dies with it; its guests see the death.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic
-    )
-)]
-
 use crate::{
     header::{GeometryError, HeaderError, SegmentHeader, SegmentKind},
     memory::{Memory, Offset},

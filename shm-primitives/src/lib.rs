@@ -52,6 +52,18 @@
 //! ```
 #![no_std]
 #![deny(unsafe_code)]
+// What a peer writes must not make this process panic: no construct here can, but for the
+// bounds check of `Mapped`, which no peer reaches.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -53,8 +53,9 @@ impl Mapped {
     #[must_use]
     pub fn leaked(size: u64) -> Self {
         let words: &'static mut [u64] = vec![0u64; size.div_ceil(8) as usize].leak();
+        let size = size_of_val(words);
         // SAFETY: aligned, writable, never freed, and the only reference to it ends here.
-        unsafe { Self::new(words.as_mut_ptr().cast(), words.len() * 8) }
+        unsafe { Self::new(words.as_mut_ptr().cast(), size) }
     }
 
     /// The same region, with an asymmetric fence: `heavy` makes every processor that
@@ -74,7 +75,7 @@ impl Mapped {
     #[inline(always)]
     #[must_use]
     pub fn address(&self, at: Offset, len: u64) -> *mut u8 {
-        let inside = at.bytes() <= self.size && len <= self.size - at.bytes();
+        let inside = at.bytes().checked_add(len).is_some_and(|end| end <= self.size);
         assert!(inside, "offset outside the segment: a defect of shm-primitives");
         // SAFETY: `at + len <= size`, so the address stays within the region.
         unsafe { self.base.as_ptr().add(at.bytes() as usize) }

@@ -21,17 +21,6 @@
 //! far the owner has read the peer's ring, ack `n` counts how often it has returned
 //! slot `n` of the peer's pool. `n` is the number of those slots, `c` the capacity of
 //! the ring, and `r` is `768 + 4·n` rounded up to 128.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic
-    )
-)]
-
 use crate::{
     header::{GeometryError, HEADER_SIZE, HeaderError, SegmentHeader, SegmentKind},
     memory::{Memory, Offset},

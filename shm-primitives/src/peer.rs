@@ -18,17 +18,6 @@
 //!     ▲                              │             │                          │
 //!     └────────── release ───────────┴─────────────┴──────────────────────────┘
 //! ```
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic
-    )
-)]
-
 use core::{fmt, str::FromStr};
 
 use crate::{

@@ -13,17 +13,6 @@
 //!
 //! A writer that dies inside [`SeqlockWriter::write`] leaves the sequence odd: readers then get
 //! [`Busy`] after a bounded number of attempts, and know from elsewhere that it died.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic
-    )
-)]
-
 use core::fmt;
 
 use crate::{

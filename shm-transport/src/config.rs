@@ -30,7 +30,7 @@ pub struct LinkConfig {
     /// it is first needed, extent by extent. Default 16 KiB to 1 MiB, up to 15 MiB.
     pub size_classes: Vec<SizeClass>,
     /// How many sealed payloads may be under way or held by the receiver at once.
-    /// Default 16.
+    /// Without any, no message can be larger than the largest slot. Default 16.
     pub sealed_limit: u16,
     /// The largest message, in bytes. Default 256 MiB.
     pub max_message: u64,
@@ -87,12 +87,23 @@ pub(crate) struct LinkGeometry {
 impl LinkGeometry {
     pub(crate) fn new(config: &LinkConfig) -> Result<Self, GeometryError> {
         let pool = PoolGeometry::new(&config.size_classes, config.sealed_limit)?;
-        Ok(Self {
-            outbox: OutboxGeometry::new(config.ring_capacity, pool.acks())?,
-            inline_max: config.inline_max(),
-            max_message: config.max_message,
-            spin: config.spin,
-            pool,
-        })
+        let outbox = OutboxGeometry::new(config.ring_capacity, pool.acks())?;
+        Ok(Self::checked(outbox, pool, config.inline_max(), config.max_message, config.spin))
+    }
+
+    /// Brings the limits down to what ring and pool can carry.
+    pub(crate) fn checked(
+        outbox: OutboxGeometry,
+        pool: PoolGeometry,
+        inline_max: u32,
+        max_message: u64,
+        spin: Duration,
+    ) -> Self {
+        let inline_max = u64::from(inline_max).min((outbox.capacity() / 2).saturating_sub(8));
+        let largest =
+            if pool.sealed() > 0 { u64::MAX } else { inline_max.max(pool.largest_slot().into()) };
+        let max_message = max_message.min(largest);
+        let inline_max = u32::try_from(inline_max.min(max_message)).unwrap_or(u32::MAX);
+        Self { outbox, pool, inline_max, max_message, spin }
     }
 }

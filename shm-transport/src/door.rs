@@ -28,7 +28,8 @@ use crate::{
         fence,
         memory::{self, MapError, Segment},
         poll::Epoll,
-        process, socket,
+        process,
+        socket::{self, Datagram},
     },
     wire::{self, Hello, Refusal, Welcome},
 };
@@ -66,7 +67,7 @@ enum Stage {
     /// It has not said anything.
     Silent,
     /// It was welcomed, and has its memory.
-    Welcomed { peer: PeerId, fences: bool, outbox: Segment, guest_outbox: OwnedFd },
+    Welcomed { peer: PeerId, fences: bool, outbox: Segment },
 }
 
 /// Why a guest does not come in.
@@ -91,22 +92,17 @@ impl Door {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits nobody from now on.
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
-    }
-
     pub(crate) fn watch_listener(&self, listener: impl AsFd) -> Result<(), OsError> {
         self.epoll.add(listener.as_fd(), LISTENER, EventFlags::IN)
     }
 
-    /// Waits for the end of a spawned guest's attach.
+    /// Waits for the attach of a spawned guest; `false` if the door is closed.
     pub(crate) fn expect_child(
         &self,
         socket: OwnedFd,
         process: PeerProcess,
         reservation: PeerId,
-    ) -> Result<(), OsError> {
+    ) -> Result<bool, OsError> {
         self.admit(Waiting {
             socket,
             process,
@@ -116,11 +112,17 @@ impl Door {
         })
     }
 
-    fn admit(&self, waiting: Waiting) -> Result<(), OsError> {
+    /// Lets a connection wait; `false` if the door is closed.
+    fn admit(&self, waiting: Waiting) -> Result<bool, OsError> {
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
+        // Under the lock: a door that closes finds everybody who came in before.
+        let mut all = self.waiting();
+        if self.closed.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
         self.epoll.add(waiting.socket.as_fd(), token, EventFlags::IN)?;
-        self.waiting().insert(token, waiting);
-        Ok(())
+        all.insert(token, waiting);
+        Ok(true)
     }
 
     /// When the next connection expires, from now.
@@ -148,7 +150,12 @@ impl HubCore {
             let Some(waiting) = self.door.waiting().remove(&token) else { continue };
             match self.advance(waiting) {
                 Ok(Progress::Waits(waiting)) => {
-                    self.door.waiting().insert(token, waiting);
+                    let mut all = self.door.waiting();
+                    if self.door.closed.load(Ordering::Relaxed) {
+                        self.dismiss(waiting);
+                    } else {
+                        all.insert(token, waiting);
+                    }
                 }
                 Ok(Progress::Attached(link)) => links.extend([*link]),
                 Ok(Progress::Gone) => {}
@@ -213,6 +220,18 @@ impl HubCore {
         }
     }
 
+    /// Admits nobody from now on, and hangs up on everybody who waits.
+    pub(crate) fn close_door(&self) {
+        let waiting = {
+            let mut waiting = self.door.waiting();
+            self.door.closed.store(true, Ordering::Relaxed);
+            std::mem::take(&mut *waiting)
+        };
+        for waiting in waiting.into_values() {
+            self.dismiss(waiting);
+        }
+    }
+
     /// Closes a connection, and frees the entry that was kept for it.
     fn dismiss(&self, waiting: Waiting) {
         if let Some(peer) = waiting.own_reservation {
@@ -226,18 +245,24 @@ impl HubCore {
         let mut message = [0; wire::MAX_MESSAGE];
         let step = match socket::receive(waiting.socket.as_fd(), &mut message) {
             Err(Errno::AGAIN) => return Ok(Progress::Waits(waiting)),
-            Ok(Some(datagram)) if datagram.descriptors.is_empty() => {
-                let message = message.get(..datagram.len).unwrap_or_default();
-                match waiting.stage {
-                    Stage::Silent => self.welcome(&mut waiting, message),
-                    Stage::Welcomed { .. } if message == wire::claim() => {
-                        return self.claim(waiting).map(|link| match link {
+            Ok(Some(Datagram { len, mut descriptors })) => {
+                let message = message.get(..len).unwrap_or_default();
+                let outbox = descriptors.pop();
+                match (&waiting.stage, outbox) {
+                    (Stage::Silent, None) => self.welcome(&mut waiting, message),
+                    (Stage::Welcomed { .. }, Some(outbox))
+                        if descriptors.is_empty() && message == wire::claim() =>
+                    {
+                        return self.claim(waiting, &outbox).map(|link| match link {
                             Some(link) => Progress::Attached(Box::new(link)),
                             None => Progress::Gone,
                         });
                     }
-                    Stage::Welcomed { .. } => Ok(Err(Rejected::Closed)),
+                    _ => Ok(Err(Rejected::Closed)),
                 }
+            }
+            Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)) => {
+                Err(OsError::new("take over a guest's descriptor", errno))
             }
             _ => Ok(Err(Rejected::Closed)),
         };
@@ -286,10 +311,7 @@ impl HubCore {
                 Err(_) => return Ok(Err(Rejected::Refused(Refusal::Unable))),
             },
         };
-        let size = self.link.outbox.total_size();
-        let outbox = new_outbox(&self.link, self.incarnation)?;
-        let guest_outbox = new_outbox(&self.link, self.incarnation)?;
-        let segment = memory::map_as_writer(outbox.as_fd(), size)?;
+        let (outbox, descriptor) = new_outbox(&self.link, self.incarnation)?;
         let welcome = Welcome {
             peer,
             incarnation: self.incarnation,
@@ -297,23 +319,24 @@ impl HubCore {
             hub: self.geometry,
             link: self.link.clone(),
         };
-        let descriptors = [self.descriptor.as_fd(), outbox.as_fd(), guest_outbox.as_fd()];
+        let descriptors = [self.descriptor.as_fd(), descriptor.as_fd()];
         match socket::send(waiting.socket.as_fd(), &welcome.encode(), &descriptors) {
             Ok(()) => {}
             Err(Errno::PIPE | Errno::CONNRESET) => return Ok(Err(Rejected::Closed)),
             Err(errno) => return Err(OsError::new("welcome a guest", errno)),
         }
-        waiting.stage =
-            Stage::Welcomed { peer, fences: hello.fences, outbox: segment, guest_outbox };
+        waiting.stage = Stage::Welcomed { peer, fences: hello.fences, outbox };
         Ok(Ok(()))
     }
 
-    /// Makes a link of a welcomed connection.
-    fn claim(self: &Arc<Self>, waiting: Waiting) -> Result<Option<Link>, OsError> {
+    /// Makes a link of a welcomed connection and the outbox that the guest made.
+    fn claim(
+        self: &Arc<Self>,
+        waiting: Waiting,
+        guest_outbox: &OwnedFd,
+    ) -> Result<Option<Link>, OsError> {
         let Waiting { socket, process, stage, own_reservation, .. } = waiting;
-        let Stage::Welcomed { peer, fences, outbox, guest_outbox } = stage else {
-            return Ok(None);
-        };
+        let Stage::Welcomed { peer, fences, outbox } = stage else { return Ok(None) };
         let give_up = || {
             if let Some(peer) = own_reservation {
                 let _ = self.table.cancel(peer);
@@ -361,7 +384,7 @@ impl HubCore {
         self.attached(peer, &link.sender.half.core);
         if link.end().is_some() {
             // It went before it was recorded.
-            let _ = self.table.release(peer);
+            self.release(peer);
         }
         Ok(Some(link))
     }

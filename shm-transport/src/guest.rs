@@ -1,12 +1,12 @@
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use rustix::{event::PollFlags, io::Errno};
 use shm_primitives::{
     Mapped,
-    header::goodbye_of,
+    header::{GeometryError, HeaderError, goodbye_of},
     hub::{HubGeometry, HubStatistics, Statistics},
     outbox::OutboxGeometry,
     peer::{PeerId, PeerTable},
@@ -18,7 +18,7 @@ use crate::{
     deadline::Deadline,
     error::{AttachError, BadDescriptor, DetachError, OsError},
     hub::{PeerEntry, entries_in_use},
-    link::{Link, LinkParts, core::PeerProcess},
+    link::{Link, LinkParts, core::PeerProcess, new_outbox},
     os::{
         fence,
         memory::{self, Segment},
@@ -104,7 +104,7 @@ impl GuestBuilder {
         }
         let fences = fence::register();
         let hello = Hello { version: wire::VERSION, fences, ticket: self.ticket };
-        tell(&socket, &hello.encode())?;
+        tell(&socket, &hello.encode(), &[])?;
         let not_a_hub = || path.map_or(AttachError::HostGone, AttachError::NotAHub);
 
         let mut message = [0; wire::MAX_MESSAGE];
@@ -124,18 +124,19 @@ impl GuestBuilder {
             return Err(refused(refusal));
         }
         let Some(welcome) = Welcome::decode(message) else { return Err(not_a_hub()) };
-        let Ok([hub, outbox, own]) = <[OwnedFd; 3]>::try_from(answer.descriptors) else {
+        let Ok(handed_over) = <[OwnedFd; 2]>::try_from(answer.descriptors) else {
             return Err(AttachError::Descriptor(BadDescriptor::Missing));
         };
         let pidfd = process::pidfd_of(socket.as_fd(), credentials.pid);
         let process = PeerProcess { pid: credentials.pid, pidfd };
-        Self::enter(welcome?, [hub, outbox, own], socket, process)
+        Self::enter(welcome?, handed_over, socket, process)
     }
 
-    /// Maps and checks what the host handed over, and claims the entry.
+    /// Maps and checks what the host handed over, and claims the entry with an outbox of
+    /// its own.
     fn enter(
         welcome: Welcome,
-        [hub, outbox, own]: [OwnedFd; 3],
+        [hub, outbox]: [OwnedFd; 2],
         socket: OwnedFd,
         process: PeerProcess,
     ) -> Result<Guest, AttachError> {
@@ -143,17 +144,13 @@ impl GuestBuilder {
         let size = geometry.outbox.total_size();
         let segment = memory::map_as_reader(hub.as_fd(), hub_geometry.total_size())?;
         let peer_outbox = memory::map_as_reader(outbox.as_fd(), size)?;
-        let own = memory::map_as_writer(own.as_fd(), size)?;
         let found = HubGeometry::check(&segment.mapped(), incarnation)?;
-        let outboxes =
-            [&peer_outbox, &own].map(|outbox| OutboxGeometry::check(&outbox.mapped(), incarnation));
-        if found != hub_geometry || outboxes != [Ok(geometry.outbox); 2] {
-            let [peers, owns] = outboxes;
-            peers?;
-            owns?;
-            return Err(shm_primitives::header::GeometryError::Layout.into());
+        let outbox = OutboxGeometry::check(&peer_outbox.mapped(), incarnation)?;
+        if found != hub_geometry || outbox != geometry.outbox {
+            return Err(HeaderError::Geometry(GeometryError::Layout).into());
         }
-        tell(&socket, &wire::claim())?;
+        let (own, descriptor) = new_outbox(&geometry, incarnation)?;
+        tell(&socket, &wire::claim(), &[descriptor.as_fd()])?;
         let hub = PeerTable::new(segment.mapped(), &hub_geometry);
         let link = Link::new(LinkParts {
             own,
@@ -233,8 +230,12 @@ impl Guest {
     }
 }
 
-fn tell(socket: &OwnedFd, message: &[u8]) -> Result<(), AttachError> {
-    match socket::send(socket.as_fd(), message, &[]) {
+fn tell(
+    socket: &OwnedFd,
+    message: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), AttachError> {
+    match socket::send(socket.as_fd(), message, descriptors) {
         Ok(()) => Ok(()),
         // Its answer, if any, says why.
         Err(Errno::PIPE | Errno::CONNRESET) => match refusal_left_behind(socket) {

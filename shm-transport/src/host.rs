@@ -14,7 +14,7 @@ use crate::{
     door::Door,
     error::{AcceptError, CreateError, OsError},
     hub::{Hub, HubCore},
-    link::{Link, own_fault},
+    link::Link,
     os::{fence, memory, poll::Epoll},
     rendezvous::Rendezvous,
 };
@@ -111,7 +111,6 @@ impl HostBuilder {
         let descriptor = memory::create("shm-hub", size)?;
         let segment = memory::map_as_writer(descriptor.as_fd(), size)?;
         geometry.initialise(&segment.mapped(), incarnation);
-        memory::check_one_writer(descriptor.as_fd(), size).map_err(own_fault)?;
         let door = Door::new(Epoll::new()?);
         door.watch_listener(&rendezvous)?;
         fence::register();
@@ -208,7 +207,7 @@ impl AsFd for Host {
 /// A host that goes takes no more guests. Links that it accepted go on.
 impl Drop for Host {
     fn drop(&mut self) {
-        self.hub.0.door.close();
+        self.hub.0.close_door();
     }
 }
 

@@ -78,11 +78,12 @@ impl Hub {
     /// [`PeerError::Full`] if all entries are taken.
     pub fn reserve(&self) -> Result<Reservation, PeerError> {
         let peer = self.0.table.reserve()?;
-        Ok(Reservation { hub: self.clone(), peer })
+        Ok(Reservation { hub: Some(self.clone()), peer })
     }
 
-    /// Throws a guest out. Its link ends on both sides, its entry is free at once, and
-    /// whatever it still writes is seen by nobody. Returns whether it was there.
+    /// Throws a guest out. Its link ends on both sides at once, with what was under way,
+    /// its entry is free, and whatever it still writes is seen by nobody. Returns whether
+    /// it was there.
     pub fn evict(&self, peer: PeerId) -> bool {
         self.0.evict(peer, false)
     }
@@ -111,7 +112,7 @@ impl Hub {
     /// What is sent to a guest after this may not be received.
     pub fn say_goodbye(&self) {
         say_goodbye(&self.0.segment.mapped(), Goodbye::Graceful);
-        self.0.door.close();
+        self.0.close_door();
         for link in self.0.links() {
             link.say_goodbye();
         }
@@ -177,7 +178,8 @@ impl HubCore {
         }
     }
 
-    fn release(&self, peer: PeerId) {
+    /// Frees an entry.
+    pub(crate) fn release(&self, peer: PeerId) {
         let mut state = self.state();
         if let Some(place) = state.links.get_mut(peer.index as usize)
             && place.as_ref().is_some_and(|(there, _)| *there == peer)
@@ -223,7 +225,8 @@ impl HubEntry {
 /// the entry.
 #[derive(Debug)]
 pub struct Reservation {
-    hub: Hub,
+    /// `None` when somebody else has taken it over.
+    hub: Option<Hub>,
     peer: PeerId,
 }
 
@@ -233,11 +236,18 @@ impl Reservation {
     pub fn ticket(&self) -> PeerId {
         self.peer
     }
+
+    /// Leaves it to whoever cancels or claims it from here on.
+    pub(crate) fn leave(mut self) {
+        self.hub = None;
+    }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        // Stale if it was claimed.
-        let _ = self.hub.0.table.cancel(self.peer);
+        if let Some(hub) = &self.hub {
+            // Stale if it was claimed.
+            let _ = hub.0.table.cancel(self.peer);
+        }
     }
 }

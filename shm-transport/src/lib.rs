@@ -56,6 +56,10 @@
 //! at the other end of a socket race-free, 5.16 lets a sleeping call notice a death at
 //! once; older kernels are served within milliseconds.
 #![deny(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("shm-transport supports Linux only: it is built on memfd, futex and pidfd");

@@ -221,10 +221,9 @@ impl LinkSet {
             std::hint::spin_loop();
         }
         for entry in &mut self.links {
-            // One that was announced before and not rung for since still is.
-            if !entry.link.receiver.waiter.is_announced() {
-                entry.link.receiver.waiter.announce_on_socket();
-            }
+            // Anew each time: the ring for an earlier announcement may have been read
+            // from the socket by somebody who looked for something else.
+            entry.link.receiver.waiter.announce_on_socket();
         }
         // SYNC SLEEP_FENCE: one for all of them.
         fence::everywhere();

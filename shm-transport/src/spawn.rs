@@ -3,11 +3,14 @@
 use std::{
     env, io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::process::CommandExt as _,
     },
     process::{Child, Command},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI32, Ordering},
+    },
 };
 
 use rustix::{
@@ -23,6 +26,8 @@ use crate::{
     os::{process, socket},
 };
 
+/// No descriptor.
+const NONE: RawFd = -1;
 /// The environment variable that tells a guest which descriptor it inherited.
 const VARIABLE: &str = "SHM_TRANSPORT_SOCKET";
 
@@ -64,32 +69,42 @@ impl CommandExt for Command {
     fn spawn_guest(&mut self, hub: &Hub) -> Result<SpawnedGuest, SpawnError> {
         let reservation = hub.reserve()?;
         let (ours, theirs) = socket::pair()?;
-        let inherited = theirs.as_raw_fd();
-        self.env(VARIABLE, inherited.to_string());
+        self.env(VARIABLE, theirs.as_raw_fd().to_string());
+        // The closure stays with the command, but its descriptor is there for this child
+        // only.
+        let inherited = Arc::new(AtomicI32::new(theirs.as_raw_fd()));
+        let for_child = Arc::clone(&inherited);
         // Both ends are close-on-exec, so that no other child of this process gets them;
         // only in this child the mark is taken from its end.
         // SAFETY: between fork and exec this makes one system call and allocates
         // nothing; the descriptor is open there, as `theirs` outlives the spawn here.
         let started = unsafe {
-            self.pre_exec(move || {
-                let theirs = BorrowedFd::borrow_raw(inherited);
-                fcntl_setfd(theirs, FdFlags::empty()).map_err(io::Error::from)
+            self.pre_exec(move || match for_child.load(Ordering::Relaxed) {
+                NONE => Ok(()),
+                theirs => fcntl_setfd(BorrowedFd::borrow_raw(theirs), FdFlags::empty())
+                    .map_err(io::Error::from),
             })
             .spawn()
         };
+        inherited.store(NONE, Ordering::Relaxed);
+        self.env_remove(VARIABLE);
         let mut child = started.map_err(|error| OsError::new("start a guest", error))?;
         drop(theirs);
         let process = PeerProcess { pid: child.id(), pidfd: process::pidfd_of_child(child.id()) };
         let peer = reservation.ticket();
-        if let Err(error) = hub.0.door.expect_child(ours, process, peer) {
-            // It is useless without its connection.
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(error.into());
-        }
-        // From here on the entry belongs to the connection.
-        std::mem::forget(reservation);
-        Ok(SpawnedGuest { child, peer })
+        let expected = match hub.0.door.expect_child(ours, process, peer) {
+            Ok(true) => {
+                // From here on the entry belongs to the connection.
+                reservation.leave();
+                return Ok(SpawnedGuest { child, peer });
+            }
+            Ok(false) => SpawnError::HostLeaving,
+            Err(error) => error.into(),
+        };
+        // It is useless without its connection.
+        let _ = child.kill();
+        let _ = child.wait();
+        Err(expected)
     }
 }
 
@@ -112,6 +127,5 @@ pub(crate) fn take_inherited_socket() -> Result<OwnedFd, AttachError> {
     let socket = unsafe { OwnedFd::from_raw_fd(number) };
     fcntl_setfd(&socket, FdFlags::CLOEXEC)
         .map_err(|errno| OsError::new("keep the socket from other processes", errno))?;
-    let _ = socket.as_fd();
     Ok(socket)
 }

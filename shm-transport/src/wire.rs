@@ -3,9 +3,10 @@
 //! ```text
 //! guest                                    host
 //!   Hello: version, ticket      ─────▶       checks credentials, reserves an entry
-//!                               ◀─────  Welcome: geometry, descriptors of the hub and the
-//!   maps, checks, seals its outbox           two outboxes; or Refusal: why not
-//!   Claim                       ─────▶       checks the seals, maps, claims the entry
+//!                               ◀─────  Welcome: geometry, descriptors of the hub and of
+//!   maps and checks them, makes              the host's outbox; or Refusal: why not
+//!   and seals its own outbox
+//!   Claim: its descriptor       ─────▶       checks the seals, maps, claims the entry
 //! ```
 //!
 //! All numbers are little-endian. A message that is not exactly as described is refused.
@@ -108,8 +109,7 @@ impl Welcome {
         let checked = || {
             let pool = PoolGeometry::new(&classes, sealed)?;
             let outbox = OutboxGeometry::new(capacity, pool.acks())?;
-            let inline_max = inline_max.min((capacity / 2).saturating_sub(8) as u32);
-            let link = LinkGeometry { outbox, pool, inline_max, max_message, spin };
+            let link = LinkGeometry::checked(outbox, pool, inline_max, max_message, spin);
             Ok(Self { peer, incarnation, fences, hub: HubGeometry::new(peers.into())?, link })
         };
         Some(checked())

@@ -1,14 +1,3 @@
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic
-    )
-)]
-
 use alloc::{boxed::Box, vec::Vec};
 
 use crate::header::GeometryError;
@@ -83,8 +72,7 @@ impl PoolGeometry {
     /// # Errors
     ///
     /// [`GeometryError`] for more than 16 classes, slot sizes that are not rising
-    /// multiples of 64 up to 1 GiB, an extent without slots, or a class of more than
-    /// 65,536 slots.
+    /// multiples of 64 up to 1 GiB, or a class without slots or with more than 65,536.
     pub fn new(classes: &[SizeClass], sealed: u16) -> Result<Self, GeometryError> {
         if classes.len() > MAX_CLASSES {
             return Err(GeometryError::Classes(classes.len() as u64));
@@ -100,7 +88,7 @@ impl PoolGeometry {
             }
             smaller = size;
             let slots = u64::from(class.extent_slots).saturating_mul(class.max_extents.into());
-            if class.extent_slots == 0 || slots > MAX_SLOTS.into() {
+            if slots == 0 || slots > MAX_SLOTS.into() {
                 return Err(GeometryError::SlotCount(slots));
             }
         }

@@ -134,6 +134,7 @@ fn impossible_classes_are_refused() {
         (vec![class(u32::MAX, 1, 1)], GeometryError::SlotSize(u32::MAX.into())),
         (vec![class(64, 1, 1), class(64, 1, 1)], GeometryError::SlotOrder(64)),
         (vec![class(64, 0, 1)], GeometryError::SlotCount(0)),
+        (vec![class(64, 1, 0)], GeometryError::SlotCount(0)),
         (vec![class(64, u32::MAX, u32::MAX)], GeometryError::SlotCount(u64::from(u32::MAX).pow(2))),
         (vec![class(64, 65537, 1)], GeometryError::SlotCount(65537)),
         (vec![class(64, 1, 1); 17], GeometryError::Classes(17)),

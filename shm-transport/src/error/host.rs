@@ -149,6 +149,8 @@ impl From<OsError> for AcceptError {
 pub enum SpawnError {
     /// No peer entry for it.
     Peer(PeerError),
+    /// The host has said goodbye.
+    HostLeaving,
     /// The process did not start, or the operating system refused something else.
     Os(OsError),
 }
@@ -157,6 +159,7 @@ impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Peer(error) => error.fmt(f),
+            Self::HostLeaving => f.write_str("the host has said goodbye: start guests before"),
             Self::Os(error) => error.fmt(f),
         }
     }
@@ -166,6 +169,7 @@ impl Error for SpawnError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Peer(error) => Some(error),
+            Self::HostLeaving => None,
             Self::Os(error) => Some(error),
         }
     }

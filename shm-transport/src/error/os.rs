@@ -96,8 +96,8 @@ pub enum BadDescriptor {
         /// What it must be.
         expected: u64,
     },
-    /// Not allocated throughout.
-    Holes,
+    /// Open for reading only, so that it cannot be made sure that all of it is there.
+    ReadOnly,
 }
 
 impl fmt::Display for BadDescriptor {
@@ -112,7 +112,7 @@ impl fmt::Display for BadDescriptor {
             Self::Size { found, expected } => {
                 write!(f, "memory of {found} bytes instead of {expected}")
             }
-            Self::Holes => f.write_str("memory that is not allocated throughout"),
+            Self::ReadOnly => f.write_str("a descriptor that is open for reading only"),
         }
     }
 }

@@ -239,7 +239,8 @@ impl LinkCore {
 
     /// Closes this side. The memory stays mapped while messages of it are held.
     pub(crate) fn close(&self) {
-        if self.transition(CLOSED) {
+        self.transition(CLOSED);
+        if goodbye_of(&self.own.mapped()).is_none() {
             self.say_goodbye();
         }
         socket::hang_up(self.socket.as_fd());

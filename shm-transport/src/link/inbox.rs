@@ -1,6 +1,6 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::Errno;
 use shm_primitives::pool::PoolGeometry;
 
 use crate::{
@@ -65,15 +65,10 @@ impl Inbox {
     /// Reads what is there now.
     pub(crate) fn drain(&mut self, socket: BorrowedFd<'_>) -> Result<Drained, Corruption> {
         for _ in 0..MAX_DRAINED {
-            // The kernel throws descriptors away that it finds no number for, so first see
-            // that there is one.
-            if let Err(errno) = fcntl_dupfd_cloexec(socket, 0) {
-                return Ok(Drained::Starved(OsError::new("take over a descriptor", errno)));
-            }
             let mut message = [0; 8];
             match socket::receive(socket, &mut message) {
                 Err(Errno::AGAIN) => return Ok(Drained::Empty),
-                Err(errno @ (Errno::NOMEM | Errno::NOBUFS)) => {
+                Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)) => {
                     return Ok(Drained::Starved(OsError::new("take over a descriptor", errno)));
                 }
                 Err(_) | Ok(None) => return Ok(Drained::HungUp),

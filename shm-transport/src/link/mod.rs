@@ -122,9 +122,8 @@ impl Link {
         let geometry = LinkGeometry::new(config)?;
         let size = geometry.outbox.total_size();
         let (left_socket, right_socket) = socket::pair()?;
-        let (left, right) = (new_outbox(&geometry, 0)?, new_outbox(&geometry, 0)?);
-        let left_own = memory::map_as_writer(left.as_fd(), size)?;
-        let right_own = memory::map_as_writer(right.as_fd(), size)?;
+        let (left_own, left) = new_outbox(&geometry, 0)?;
+        let (right_own, right) = new_outbox(&geometry, 0)?;
         let left_peer = memory::map_as_reader(right.as_fd(), size).map_err(own_fault)?;
         let right_peer = memory::map_as_reader(left.as_fd(), size).map_err(own_fault)?;
         let end = |own, peer_outbox, socket| {
@@ -268,19 +267,21 @@ impl AsFd for Receiver {
     }
 }
 
-/// Makes the memory of an outbox, complete with its header. Its one writer seals it when
-/// it maps it.
-pub(crate) fn new_outbox(geometry: &LinkGeometry, incarnation: u128) -> Result<OwnedFd, OsError> {
-    let outbox = &geometry.outbox;
-    let descriptor = memory::create("shm-outbox", outbox.total_size())?;
-    memory::prepare(descriptor.as_fd(), outbox.total_size(), |memory| {
-        outbox.initialise(memory, incarnation);
-    })?;
-    Ok(descriptor)
+/// Makes an outbox of this process, complete with its header, and the descriptor to hand
+/// over.
+pub(crate) fn new_outbox(
+    geometry: &LinkGeometry,
+    incarnation: u128,
+) -> Result<(Segment, OwnedFd), OsError> {
+    let size = geometry.outbox.total_size();
+    let descriptor = memory::create("shm-outbox", size)?;
+    let segment = memory::map_as_writer(descriptor.as_fd(), size)?;
+    geometry.outbox.initialise(&segment.mapped(), incarnation);
+    Ok((segment, descriptor))
 }
 
 /// Memory that this process itself made is what it should be.
-pub(crate) fn own_fault(error: MapError) -> OsError {
+fn own_fault(error: MapError) -> OsError {
     match error {
         MapError::Os(error) => error,
         MapError::Bad(bad) => OsError::new("map memory of its own", io::Error::other(bad)),

@@ -40,6 +40,8 @@ pub(crate) struct Half {
     extents: Vec<Vec<Segment>>,
     /// The next message, taken from the ring and not given out yet.
     held: Option<Held>,
+    /// Bytes of the ring that are still read after the link has ended.
+    left: u64,
 }
 
 /// A message that was taken from the ring.
@@ -77,8 +79,9 @@ impl Receiver {
         let ring = Consumer::new(own, peer, &core.geometry.outbox);
         let sleeper = Sleeper::new(own, DATA_SLEEP, peer, DATA_BELL);
         let waiter = Waiter::new(sleeper, core.geometry.spin);
+        let left = core.geometry.outbox.capacity();
         let extents = core.geometry.pool.classes().iter().map(|_| Vec::new()).collect();
-        Self { half: Half { _open: open, core, ring, receipts, extents, held: None }, waiter }
+        Self { half: Half { _open: open, core, ring, receipts, extents, held: None, left }, waiter }
     }
 
     /// The next message if one is there.
@@ -192,13 +195,40 @@ impl Half {
     /// Takes the next message from the ring.
     #[inline(always)]
     fn take(&mut self) -> Result<Option<Taken>, RecvError> {
-        if let Some(held) = self.held.take() {
-            return self.take_held(held).map(Some);
+        if self.held.is_some() || self.core.check_open().is_err() {
+            return self.take_slowly();
         }
         match self.ring.next() {
             Ok(Some(entry)) => self.take_entry(entry).map(Some),
-            Ok(None) => self.take_at_end(),
+            Ok(None) => match self.core.look_for_end() {
+                None => Ok(None),
+                Some(_) => self.take_slowly(),
+            },
             Err(corrupt) => Err(self.corrupt(Corruption::Ring(corrupt))),
+        }
+    }
+
+    /// Takes the message that was not given out before, or what is left of a link that is
+    /// over.
+    #[cold]
+    fn take_slowly(&mut self) -> Result<Option<Taken>, RecvError> {
+        match self.held.take() {
+            Some(Held::Message(taken)) => return Ok(Some(taken)),
+            Some(Held::Reference(frame, receipt)) => return self.resolve(frame, receipt).map(Some),
+            None => {}
+        }
+        let Some(end) = self.core.end_so_far() else { return Ok(None) };
+        if matches!(end, LinkEnd::Evicted | LinkEnd::Corrupt(_)) {
+            return Err(end.into());
+        }
+        // What was committed before the end comes first. A peer that goes on writing after
+        // it is not listened to for longer than one that filled its ring.
+        match self.ring.next() {
+            Ok(Some(entry)) if self.left > 0 => {
+                self.left = self.left.saturating_sub(entry.frame().footprint());
+                self.take_entry(entry).map(Some)
+            }
+            _ => Err(end.into()),
         }
     }
 
@@ -207,25 +237,6 @@ impl Half {
         match entry.frame() {
             Frame::Inline { .. } => Ok(Taken::Inline(entry)),
             frame => self.take_reference(frame),
-        }
-    }
-
-    /// What there is to take when the ring was empty: nothing, unless the link is over.
-    fn take_at_end(&mut self) -> Result<Option<Taken>, RecvError> {
-        let Some(end) = self.core.look_for_end() else { return Ok(None) };
-        // What was committed before the end comes first.
-        match self.ring.next() {
-            Ok(Some(entry)) => self.take_entry(entry).map(Some),
-            _ => Err(end.into()),
-        }
-    }
-
-    /// The message that was taken before and not given out.
-    #[cold]
-    fn take_held(&mut self, held: Held) -> Result<Taken, RecvError> {
-        match held {
-            Held::Message(taken) => Ok(taken),
-            Held::Reference(frame, receipt) => self.resolve(frame, receipt),
         }
     }
 

@@ -185,7 +185,11 @@ impl Sender {
         let Self { half: Half { core, ring, .. }, waiter } = self;
         waiter.wait(core, deadline, || match ring.is_drained() {
             Ok(true) => Some(Ok(())),
-            Ok(false) => core.end_so_far().map(Err),
+            // The last of what it read may have come with its end.
+            Ok(false) => core.look_for_end().map(|end| match ring.is_drained() {
+                Ok(true) => Ok(()),
+                _ => Err(end),
+            }),
             Err(error) => match ring_error(core, error) {
                 StageError::Failed(SendError::Ended(end)) => Some(Err(end)),
                 _ => None,
@@ -220,7 +224,10 @@ impl Sender {
             }
             let core = Arc::clone(&half.core);
             let found = waiter.wait(&core, deadline, || match attempt(half) {
-                Err(StageError::Blocked(now)) if now != Blocked::Socket => None,
+                Err(StageError::Blocked(now)) if now != Blocked::Socket => {
+                    // Nobody who has said goodbye makes room.
+                    core.look_for_end().map(|end| Err(end.into()))
+                }
                 result => Some(result),
             });
             match found {

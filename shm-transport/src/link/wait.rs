@@ -103,11 +103,6 @@ impl Waiter {
         self.sleeper.fence();
     }
 
-    /// Whether a sleep on the socket is announced.
-    pub(crate) fn is_announced(&self) -> bool {
-        self.sleeper.is_announced()
-    }
-
     /// Ends an announced sleep on the socket.
     pub(crate) fn awake(&mut self) {
         self.sleeper.awake();

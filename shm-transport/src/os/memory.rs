@@ -86,21 +86,7 @@ fn seal(fd: BorrowedFd<'_>, seals: SealFlags) -> Result<(), OsError> {
     fcntl_add_seals(fd, seals).map_err(|errno| OsError::new("seal shared memory", errno))
 }
 
-/// Shows new memory to `fill`, before anybody else sees it.
-pub(crate) fn prepare(
-    fd: BorrowedFd<'_>,
-    size: u64,
-    fill: impl FnOnce(&Mapped),
-) -> Result<(), OsError> {
-    let mapping = MmapOptions::new()
-        .len(size as usize)
-        .map_raw(&fd)
-        .map_err(|error| OsError::new("map shared memory", error))?;
-    fill(&Segment::new(mapping)?.mapped);
-    Ok(())
-}
-
-/// Maps memory for its one writer, and seals it so that it stays the only one.
+/// Maps new memory for its one writer, and seals it so that it stays the only one.
 pub(crate) fn map_as_writer(fd: BorrowedFd<'_>, size: u64) -> Result<Segment, OsError> {
     let mapping = MmapOptions::new()
         .len(size as usize)
@@ -114,18 +100,13 @@ pub(crate) fn map_as_writer(fd: BorrowedFd<'_>, size: u64) -> Result<Segment, Os
 /// Checks that a descriptor is memory of `size` bytes that only its owner writes, all of
 /// it allocated, and maps it read-only.
 pub(crate) fn map_as_reader(fd: BorrowedFd<'_>, size: u64) -> Result<Segment, MapError> {
-    check(fd, ONE_WRITER, Some(size))?;
+    check(fd, ONE_WRITER, Size::Exactly(size))?;
     let mapping = MmapOptions::new()
         .len(size as usize)
         .populate()
         .map_raw_read_only(&fd)
         .map_err(|error| OsError::new("map shared memory", error))?;
     Ok(Segment::new(mapping)?)
-}
-
-/// Checks that a descriptor is memory that one process alone can write, from now on.
-pub(crate) fn check_one_writer(fd: BorrowedFd<'_>, size: u64) -> Result<(), MapError> {
-    check(fd, ONE_WRITER, Some(size)).map(drop)
 }
 
 /// Memory that is being filled and then sealed against all writing.
@@ -169,10 +150,7 @@ impl Unsealed {
 
 /// Checks that a descriptor is immutable memory of at most `max` bytes, and maps it.
 pub(crate) fn map_sealed(fd: BorrowedFd<'_>, max: u64) -> Result<Mmap, MapError> {
-    let size = check(fd, NO_WRITER, None)?;
-    if size == 0 || size > max {
-        return Err(BadDescriptor::Size { found: size, expected: max }.into());
-    }
+    let size = check(fd, NO_WRITER, Size::AtMost(max))?;
     // Private, because kernels before 6.7 refuse shared mappings of write-sealed files.
     // SAFETY: the seals, checked above, rule out every change to contents and size.
     let map = unsafe { MmapOptions::new().len(size as usize).map_copy_read_only(&fd) }
@@ -201,9 +179,17 @@ impl From<OsError> for MapError {
     }
 }
 
+/// What size memory must have, in bytes.
+enum Size {
+    Exactly(u64),
+    /// And at least 1.
+    AtMost(u64),
+}
+
 /// Checks seals first: from then on size and, with `NO_WRITER`, contents are what they
-/// are. Memory with holes is refused, because touching one can fail.
-fn check(fd: BorrowedFd<'_>, seals: SealFlags, size: Option<u64>) -> Result<u64, MapError> {
+/// are, and nobody can punch holes. Holes that are there are filled, because touching one
+/// can fail with a signal, where filling it fails with an error.
+fn check(fd: BorrowedFd<'_>, seals: SealFlags, size: Size) -> Result<u64, MapError> {
     let found = fcntl_get_seals(fd).map_err(|_| BadDescriptor::NotSealable)?;
     if found != seals {
         let (found, expected) = (found.bits(), seals.bits());
@@ -215,13 +201,19 @@ fn check(fd: BorrowedFd<'_>, seals: SealFlags, size: Option<u64>) -> Result<u64,
     }
     let stat = fstat(fd).map_err(|errno| OsError::new("examine memory", errno))?;
     let found = stat.st_size as u64;
-    if let Some(expected) = size
-        && found != expected
-    {
-        return Err(BadDescriptor::Size { found, expected }.into());
+    let (least, most) = match size {
+        Size::Exactly(size) => (size, size),
+        Size::AtMost(size) => (1, size),
+    };
+    if !(least..=most).contains(&found) {
+        return Err(BadDescriptor::Size { found, expected: most }.into());
     }
-    if (stat.st_blocks as u64).saturating_mul(512) < found {
-        return Err(BadDescriptor::Holes.into());
+    loop {
+        match fallocate(fd, FallocateFlags::empty(), 0, found) {
+            Ok(()) => return Ok(found),
+            Err(Errno::INTR) => {}
+            Err(Errno::BADF) => return Err(BadDescriptor::ReadOnly.into()),
+            Err(errno) => return Err(OsError::new("allocate what the peer left out", errno).into()),
+        }
     }
-    Ok(found)
 }

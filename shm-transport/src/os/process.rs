@@ -4,14 +4,12 @@
 #![allow(unsafe_code)]
 
 use std::{
-    fs,
+    fs, io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    ptr,
 };
 
-use rustix::{
-    net::sockopt::socket_peercred,
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
-};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::OsError;
 
@@ -32,30 +30,46 @@ pub struct PeerCredentials {
 
 /// Who was at the other end when the socket was connected or made.
 pub(crate) fn credentials_of(socket: BorrowedFd<'_>) -> Result<PeerCredentials, OsError> {
-    let credentials = socket_peercred(socket)
-        .map_err(|errno| OsError::new("ask for a peer's credentials", errno))?;
-    Ok(PeerCredentials {
-        pid: credentials.pid.as_raw_pid() as u32,
-        uid: credentials.uid.as_raw(),
-        gid: credentials.gid.as_raw(),
-    })
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    // SAFETY: the option fills a `ucred`. (Not rustix's: its pid cannot be 0, which it is
+    // for a process outside of this pid namespace.)
+    unsafe { socket_option(socket, libc::SO_PEERCRED, &mut credentials) }
+        .map_err(|error| OsError::new("ask for a peer's credentials", error))?;
+    let libc::ucred { pid, uid, gid } = credentials;
+    Ok(PeerCredentials { pid: pid as u32, uid, gid })
+}
+
+/// Asks for a socket option.
+///
+/// # Safety
+///
+/// The option fills a value of type `T`.
+unsafe fn socket_option<T>(
+    socket: BorrowedFd<'_>,
+    option: libc::c_int,
+    value: &mut T,
+) -> io::Result<()> {
+    let mut len = size_of::<T>() as libc::socklen_t;
+    // SAFETY: `value` and `len` are live, `len` is the value's size, and the caller says
+    // that the option is of that type.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            ptr::from_mut(value).cast(),
+            &raw mut len,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A descriptor that names the process at the other end for ever, if there can be one.
 pub(crate) fn pidfd_of(socket: BorrowedFd<'_>, pid: u32) -> Option<OwnedFd> {
     let mut fd: libc::c_int = -1;
-    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: `fd` and `len` are live and of the sizes that the option has.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_PEERPIDFD,
-            (&raw mut fd).cast(),
-            &raw mut len,
-        )
-    };
-    if result == 0 && fd >= 0 {
+    // SAFETY: the option fills an `int`.
+    let result = unsafe { socket_option(socket, SO_PEERPIDFD, &mut fd) };
+    if result.is_ok() && fd >= 0 {
         // SAFETY: the kernel just made this descriptor for us.
         return Some(unsafe { OwnedFd::from_raw_fd(fd) });
     }

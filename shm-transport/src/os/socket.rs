@@ -11,14 +11,14 @@ use rustix::{
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
         SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType,
-        recvmsg, sendmsg, shutdown, socket_with, socketpair,
+        recv, recvmsg, sendmsg, shutdown, socket_with, socketpair,
     },
 };
 
 use crate::error::OsError;
 
 /// The most descriptors that one message of ours carries.
-pub(crate) const MAX_DESCRIPTORS: usize = 3;
+pub(crate) const MAX_DESCRIPTORS: usize = 2;
 
 /// A message taken from a socket.
 #[derive(Debug)]
@@ -74,16 +74,37 @@ pub(crate) fn send(
 
 /// Takes the next message without waiting; `None` if the other side has hung up.
 ///
-/// More descriptors than [`MAX_DESCRIPTORS`] are closed by the kernel, and the message
-/// counts as empty, which nobody honest sends.
+/// It fails with `EMFILE`, and leaves the message there, if this process has no number
+/// free for a descriptor of it. A message that is longer than `buffer` or brings more
+/// descriptors than [`MAX_DESCRIPTORS`] counts as empty, which nobody honest sends.
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
 ) -> Result<Option<Datagram>, Errno> {
+    // The kernel throws a descriptor away that it finds no number for. So first look, which
+    // takes the descriptors over if it can, and remove the message only then.
+    let Some((datagram, lost)) = receive_with(socket, buffer, RecvFlags::PEEK)? else {
+        return Ok(None);
+    };
+    if lost && datagram.descriptors.len() < MAX_DESCRIPTORS {
+        return Err(Errno::MFILE);
+    }
+    let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
+    while let Err(Errno::INTR) = recv(socket, &mut [0u8; 1][..], flags) {}
+    let cut = lost || datagram.len > buffer.len();
+    Ok(Some(if cut { Datagram { len: 0, ..datagram } } else { datagram }))
+}
+
+/// Receives once; also tells whether descriptors were lost.
+fn receive_with(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    flags: RecvFlags,
+) -> Result<Option<(Datagram, bool)>, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = flags | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC | RecvFlags::TRUNC;
     let received = loop {
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         match recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags) {
             // A peer that closed without reading all is reported once, before what it
             // sent can still be taken.
@@ -98,12 +119,11 @@ pub(crate) fn receive(
             descriptors.extend(fds);
         }
     }
-    if received.bytes == 0 && descriptors.is_empty() {
+    let lost = received.flags.contains(ReturnFlags::CTRUNC);
+    if received.bytes == 0 && descriptors.is_empty() && !lost {
         return Ok(None);
     }
-    let cut = received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
-    let len = if cut { 0 } else { received.bytes };
-    Ok(Some(Datagram { len, descriptors }))
+    Ok(Some((Datagram { len: received.bytes, descriptors }, lost)))
 }
 
 /// Ends the connection in both directions, whoever else holds a descriptor of it.
