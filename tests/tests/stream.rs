@@ -8,7 +8,7 @@ use shm_tests::{Place, WAIT, amount, pattern, peer};
 use shm_transport::{Host, Link, LinkConfig, LinkEnd, RecvError, SendError, Sender};
 
 fn messages(share: u64) -> u64 {
-    amount("SHM_TEST_MESSAGES", 300_000) / share
+    amount("SHM_TEST_MESSAGES", 500_000) / share
 }
 
 /// The largest inline messages are 120 bytes: half the ring less a header.
@@ -98,8 +98,7 @@ fn split_halves_stream_both_ways_at_once() {
 fn two_threads_stream_and_nothing_is_lost_repeated_reordered_or_torn() {
     let (mut left, mut right) = Link::pair(&config()).unwrap();
     let count = messages(2);
-    let sending =
-        std::thread::spawn(move || send_all(&mut left.sender, count).and_then(|()| Ok(left)));
+    let sending = std::thread::spawn(move || send_all(&mut left.sender, count).map(|()| left));
     receive_all(&mut right, count);
     sending.join().unwrap().unwrap();
 }
