@@ -120,8 +120,9 @@ fn two_writers_alias() {
     impl<T: Clone> Probe<T> {
         const CLONES: bool = true;
     }
-    assert!(Probe::<u8>::CLONES, "the probe works");
-    assert!(!Probe::<Sender>::CLONES && !Probe::<Receiver>::CLONES && !Probe::<Link>::CLONES);
+    let clones = [Probe::<Sender>::CLONES, Probe::<Receiver>::CLONES, Probe::<Link>::CLONES];
+    assert_eq!(clones, [false; 3]);
+    assert_eq!([Probe::<u8>::CLONES], [true], "the probe works");
     fn moves<T: Send>() {}
     moves::<Sender>();
     moves::<Receiver>();

@@ -512,8 +512,10 @@ fn a_set_tells_which_of_many_links_are_ready() {
         set.iter_mut().find(|(_, link)| link.peer_pid() == pid).map(|(key, _)| key).unwrap()
     };
     for round in 0..20 {
-        let talking: Vec<usize> =
-            (0..8).filter(|n| pattern::mix(round * 8 + n) % 3 == 0).map(|n| n as usize).collect();
+        let talking: Vec<usize> = (0..8)
+            .filter(|n| pattern::mix(round * 8 + n).is_multiple_of(3))
+            .map(|n| n as usize)
+            .collect();
         for n in &talking {
             guests[*n].tell(&format!("send {round} 1 100"));
         }
