@@ -173,9 +173,8 @@ impl RawSocket {
         self.hello(VERSION, (0, 0)).expect("the host listens");
         let answer = self.receive(WAIT).expect("an answer");
         let geometry = RawGeometry::parse(&answer.message).expect("a welcome");
-        let [hub, outbox, own] =
-            <[OwnedFd; 3]>::try_from(answer.descriptors).expect("three descriptors");
-        RawWelcome { socket: self, geometry, hub, outbox, own }
+        let [hub, outbox] = <[OwnedFd; 2]>::try_from(answer.descriptors).expect("two descriptors");
+        RawWelcome { socket: self, geometry, hub, outbox }
     }
 }
 
@@ -222,19 +221,28 @@ pub struct RawWelcome {
     pub hub: OwnedFd,
     /// The host's outbox.
     pub outbox: OwnedFd,
-    /// This guest's outbox.
-    pub own: OwnedFd,
 }
 
 impl RawWelcome {
-    /// Maps its outbox for writing and the host's for reading.
+    /// Makes its outbox and maps it for writing, and the host's for reading.
     ///
     /// # Panics
     ///
     /// If the kernel refuses.
     #[must_use]
     pub fn mapped(self) -> RawGuest {
-        let Self { socket, geometry, hub, outbox, own } = self;
+        let own = memory(self.geometry.total);
+        self.mapped_with(own)
+    }
+
+    /// Takes `own` for its outbox.
+    ///
+    /// # Panics
+    ///
+    /// If the kernel refuses to map it.
+    #[must_use]
+    pub fn mapped_with(self, own: OwnedFd) -> RawGuest {
+        let Self { socket, geometry, hub, outbox } = self;
         let size = geometry.total as usize;
         let memory = RawMemory::map(own.as_fd(), size, true).expect("its outbox is its to write");
         let host = RawMemory::map(outbox.as_fd(), size, false).expect("the host's is readable");
@@ -289,16 +297,17 @@ impl RawGuest {
     ///
     /// If it is sealed already.
     pub fn seal(&self) {
-        fcntl_add_seals(&self.own, SealFlags::FUTURE_WRITE | SealFlags::SEAL).expect("sealed");
+        fcntl_add_seals(&self.own, ONE_WRITER).expect("sealed");
     }
 
-    /// Claims its entry.
+    /// Claims its entry with its outbox.
     ///
     /// # Panics
     ///
     /// If the host has hung up.
     pub fn claim(&self) {
-        self.socket.send(&tag(b"SHMCLAIM").to_le_bytes(), &[]).expect("the host listens");
+        let claim = tag(b"SHMCLAIM").to_le_bytes();
+        self.socket.send(&claim, &[self.own.as_fd()]).expect("the host listens");
     }
 
     /// Publishes a frame of one header word at its position, as an honest guest would if
