@@ -7,17 +7,17 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File, OpenOptions},
-    io,
+    fs, io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
+        unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt},
     },
     path::{Path, PathBuf},
+    process,
 };
 
 use rustix::{
-    fs::{FlockOperation, Mode, fchmod, flock},
+    fs::{Mode, fchmod},
     io::Errno,
     net::{SocketAddrUnix, bind, connect, listen},
 };
@@ -25,7 +25,10 @@ use rustix::{
 use crate::{
     deadline::Deadline,
     error::{AttachError, CreateError, OsError, PathError},
-    os::socket,
+    os::{
+        lock::{Lock, LockError},
+        socket,
+    },
 };
 
 /// Bytes that a socket's path can have, its end included, less our suffixes.
@@ -41,28 +44,21 @@ pub(crate) struct Rendezvous {
     listener: OwnedFd,
     /// Device and inode of our socket.
     identity: (u64, u64),
+    /// The process that made it.
+    owner: u32,
     _lock: Lock,
-}
-
-/// A lock file that goes with its owner.
-#[derive(Debug)]
-struct Lock {
-    path: PathBuf,
-    _file: File,
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Still locked: it is ours.
-        let _ = fs::remove_file(&self.path);
-    }
 }
 
 impl Rendezvous {
     pub(crate) fn create(path: &Path, admits_others: bool) -> Result<Self, CreateError> {
         check_path(path)?;
         prepare_directory(path)?;
-        let lock = take_lock(path)?;
+        let lock_path = with_suffix(path, LOCK);
+        let lock = Lock::take(lock_path.clone()).map_err(|error| match error {
+            LockError::Held => CreateError::HostExists(path.to_owned()),
+            LockError::Occupied => PathError::Occupied(lock_path).into(),
+            LockError::Os(error) => error.into(),
+        })?;
         match fs::symlink_metadata(path) {
             Ok(metadata) if !metadata.file_type().is_socket() => {
                 return Err(PathError::Occupied(path.to_owned()).into());
@@ -76,7 +72,7 @@ impl Rendezvous {
         let metadata = fs::symlink_metadata(path)
             .map_err(|error| OsError::new("examine the hub's socket", error))?;
         let identity = (metadata.dev(), metadata.ino());
-        Ok(Self { path: path.to_owned(), listener, identity, _lock: lock })
+        Ok(Self { path: path.to_owned(), listener, identity, owner: process::id(), _lock: lock })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -92,8 +88,9 @@ impl AsFd for Rendezvous {
 
 impl Drop for Rendezvous {
     fn drop(&mut self) {
-        // Under the lock: what has our identity is ours.
-        if let Ok(metadata) = fs::symlink_metadata(&self.path)
+        // Under the lock: what has our identity is ours. A forked child owns nothing here.
+        if self.owner == process::id()
+            && let Ok(metadata) = fs::symlink_metadata(&self.path)
             && (metadata.dev(), metadata.ino()) == self.identity
         {
             let _ = fs::remove_file(&self.path);
@@ -161,41 +158,6 @@ fn prepare_directory(path: &Path) -> Result<(), CreateError> {
         return Err(PathError::UnsafeDirectory(directory.to_owned()).into());
     }
     Ok(())
-}
-
-/// Takes the lock of a path, and makes sure that it is still the lock of that path.
-fn take_lock(path: &Path) -> Result<Lock, CreateError> {
-    let lock = with_suffix(path, LOCK);
-    let nofollow = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-    loop {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(nofollow)
-            .open(&lock)
-            .map_err(|error| match error.raw_os_error() {
-                Some(libc::ELOOP | libc::EISDIR) => PathError::Occupied(lock.clone()).into(),
-                _ => CreateError::from(OsError::new("open the hub's lock", error)),
-            })?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::INTR) => continue,
-            Err(Errno::WOULDBLOCK) => return Err(CreateError::HostExists(path.to_owned())),
-            Err(errno) => return Err(OsError::new("lock the hub's path", errno).into()),
-        }
-        let ours =
-            file.metadata().map_err(|error| OsError::new("examine the hub's lock", error))?;
-        // A host that left between our opening and our locking took its lock file along.
-        match fs::symlink_metadata(&lock) {
-            Ok(now) if (now.dev(), now.ino()) == (ours.dev(), ours.ino()) => {
-                return Ok(Lock { path: lock, _file: file });
-            }
-            _ => {}
-        }
-    }
 }
 
 fn listen_at(path: &Path, admits_others: bool) -> Result<OwnedFd, CreateError> {

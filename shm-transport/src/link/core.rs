@@ -44,6 +44,8 @@ pub(crate) struct PeerProcess {
 pub(crate) struct LinkCore {
     /// Names this link among all of this process, for ever.
     pub(crate) id: u64,
+    /// The process that made it. A child that it forks has none of the memory.
+    owner: u32,
     pub(crate) own: Segment,
     pub(crate) peer: Segment,
     pub(crate) geometry: LinkGeometry,
@@ -84,6 +86,7 @@ impl LinkCore {
             space_waker: Waker::new(ours, SPACE_BELL, theirs, SPACE_SLEEP),
             inbox: Mutex::new(Inbox::new(&geometry)),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            owner: std::process::id(),
             own,
             peer,
             geometry,
@@ -325,7 +328,10 @@ pub(crate) struct Open(pub(crate) Arc<LinkCore>);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        crate::watch::forget(&self.0);
-        self.0.close();
+        // In a forked child the link is its parent's to close.
+        if self.0.owner == std::process::id() {
+            crate::watch::forget(&self.0);
+            self.0.close();
+        }
     }
 }

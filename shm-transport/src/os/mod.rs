@@ -2,6 +2,7 @@
 
 pub(crate) mod fence;
 pub(crate) mod futex;
+pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod poll;
 pub(crate) mod process;
