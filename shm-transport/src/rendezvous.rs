@@ -59,15 +59,8 @@ impl Rendezvous {
             LockError::Occupied => PathError::Occupied(lock_path).into(),
             LockError::Os(error) => error.into(),
         })?;
-        match fs::symlink_metadata(path) {
-            Ok(metadata) if !metadata.file_type().is_socket() => {
-                return Err(PathError::Occupied(path.to_owned()).into());
-            }
-            // Whose socket it is: nobody's, because we have the lock.
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(OsError::new("examine the hub's path", error).into()),
-        }
+        // A socket here is nobody's, because we have the lock.
+        is_free_or_socket(path)?;
         let listener = listen_at(path, admits_others)?;
         let metadata = fs::symlink_metadata(path)
             .map_err(|error| OsError::new("examine the hub's socket", error))?;
@@ -171,7 +164,9 @@ fn listen_at(path: &Path, admits_others: bool) -> Result<OwnedFd, CreateError> {
     let mode = Mode::from_raw_mode(if admits_others { 0o666 } else { 0o600 });
     fchmod(&listener, mode).map_err(|errno| OsError::new("protect the hub's socket", errno))?;
     // What an earlier host that died here left. Under the lock it is nobody's.
-    let _ = fs::remove_file(&temporary);
+    if is_free_or_socket(&temporary)? {
+        let _ = fs::remove_file(&temporary);
+    }
     bind(&listener, &address).map_err(|errno| OsError::new("bind the hub's socket", errno))?;
     let made = rustix::fs::chmod(&temporary, mode)
         .and_then(|()| listen(&listener, BACKLOG))
@@ -185,6 +180,16 @@ fn listen_at(path: &Path, admits_others: bool) -> Result<OwnedFd, CreateError> {
         return Err(error.into());
     }
     Ok(listener)
+}
+
+/// Whether a socket stands at `path`; an error if something else does, which is left alone.
+fn is_free_or_socket(path: &Path) -> Result<bool, CreateError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => Ok(true),
+        Ok(_) => Err(PathError::Occupied(path.to_owned()).into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(OsError::new("examine the hub's path", error).into()),
+    }
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

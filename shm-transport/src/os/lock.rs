@@ -36,7 +36,7 @@ pub(crate) struct Lock {
 pub(crate) enum LockError {
     /// A living process has it.
     Held,
-    /// Something other than a file stands there.
+    /// Something other than an empty file stands there.
     Occupied,
     Os(OsError),
 }
@@ -69,6 +69,10 @@ impl Lock {
                 Err(errno) => return Err(os("take a lock", errno.into())),
             }
             let ours = file.metadata().map_err(|error| os("examine a lock", error))?;
+            if !ours.is_file() || ours.len() != 0 {
+                // Lock files are empty: this one is somebody's data.
+                return Err(LockError::Occupied);
+            }
             let identity = (std::process::id(), ours.dev(), ours.ino());
             // An owner that left between our opening and our locking took the file along.
             if identify(&path) == Some(identity) {
@@ -113,9 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_left_alone() {
+    fn what_is_no_lock_file_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("link");
+        let data = directory.path().join("data");
+        fs::write(&data, "contents").unwrap();
+        assert!(matches!(Lock::take(data.clone()), Err(LockError::Occupied)));
+        assert_eq!(fs::read_to_string(data).unwrap(), "contents");
         std::os::unix::fs::symlink("elsewhere", &path).unwrap();
         assert!(matches!(Lock::take(path), Err(LockError::Occupied)));
         assert!(matches!(Lock::take(directory.path().into()), Err(LockError::Occupied)));
