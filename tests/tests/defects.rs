@@ -67,7 +67,7 @@ fn double_fetch_of_a_frame_header() {
             }
         });
         // Whatever it was when it was looked at, it stays that.
-        match link.recv(WAIT) {
+        match link.recv(Duration::from_millis(200)) {
             Ok(message) => {
                 for _ in 0..1000 {
                     let len = message.len();
@@ -75,7 +75,9 @@ fn double_fetch_of_a_frame_header() {
                     assert_eq!(message.to_bytes().len(), len);
                 }
             }
-            Err(error) => assert!(matches!(error, RecvError::Ended(_)), "{error:?}"),
+            // It may never catch the frame: nobody rings for one that comes and goes.
+            Err(RecvError::TimedOut | RecvError::Ended(_)) => {}
+            Err(error) => panic!("{error:?}"),
         }
         stop.store(true, Ordering::Relaxed);
         flipping.join().unwrap();

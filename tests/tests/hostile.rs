@@ -712,7 +712,11 @@ fn a_descriptor_that_is_slow_to_close_does_not_hold_the_host_up() {
         let (other, _) = listener.accept().unwrap();
         rustix::net::sockopt::set_socket_linger(&stream, Some(linger)).unwrap();
         stream.set_nonblocking(true).unwrap();
-        while stream.write(&[0; 1 << 16]).is_ok() {}
+        // Until it takes nothing more, also after what is under way has arrived.
+        for _ in 0..10 {
+            while stream.write(&[0; 1 << 16]).is_ok() {}
+            thread::sleep(Duration::from_millis(10));
+        }
         (stream, other)
     };
     let mut hub = Hub::new();
