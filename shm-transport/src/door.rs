@@ -25,6 +25,7 @@ use crate::{
     hub::{HubCore, HubEntry},
     link::{Link, LinkParts, core::PeerProcess, new_outbox},
     os::{
+        connection::{Connection, Foreign},
         fence,
         memory::{self, MapError, Segment},
         poll::Epoll,
@@ -54,7 +55,7 @@ pub(crate) struct Door {
 /// A guest that is about to attach.
 #[derive(Debug)]
 struct Waiting {
-    socket: OwnedFd,
+    socket: Connection,
     process: PeerProcess,
     stage: Stage,
     /// A reservation that belongs to this connection and ends with it.
@@ -104,7 +105,7 @@ impl Door {
         reservation: PeerId,
     ) -> Result<bool, OsError> {
         self.admit(Waiting {
-            socket,
+            socket: Connection::new(socket),
             process,
             stage: Stage::Silent,
             own_reservation: Some(reservation),
@@ -170,7 +171,7 @@ impl HubCore {
         for _ in 0..MAX_ACCEPTED {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let socket = match accept_with(&listener, flags) {
-                Ok(socket) => socket,
+                Ok(socket) => Connection::new(socket),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR | Errno::CONNABORTED) => continue,
                 Err(errno) => return Err(OsError::new("accept a guest", errno)),
@@ -198,7 +199,7 @@ impl HubCore {
         Ok(())
     }
 
-    fn refuse(&self, socket: &OwnedFd, refusal: Refusal) {
+    fn refuse(&self, socket: &Connection, refusal: Refusal) {
         // It may be gone already.
         let _ = socket::send(socket.as_fd(), &refusal.encode(), &[]);
         self.count(|statistics| statistics.refused += 1);
@@ -333,7 +334,7 @@ impl HubCore {
     fn claim(
         self: &Arc<Self>,
         waiting: Waiting,
-        guest_outbox: &OwnedFd,
+        guest_outbox: &Foreign,
     ) -> Result<Option<Link>, OsError> {
         let Waiting { socket, process, stage, own_reservation, .. } = waiting;
         let Stage::Welcomed { peer, fences, outbox } = stage else { return Ok(None) };

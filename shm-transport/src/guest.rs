@@ -20,6 +20,7 @@ use crate::{
     hub::{PeerEntry, entries_in_use},
     link::{Link, LinkParts, core::PeerProcess, new_outbox},
     os::{
+        connection::{Connection, Foreign},
         fence,
         memory::{self, Segment},
         poll, process, socket,
@@ -124,7 +125,7 @@ impl GuestBuilder {
             return Err(refused(refusal));
         }
         let Some(welcome) = Welcome::decode(message) else { return Err(not_a_hub()) };
-        let Ok(handed_over) = <[OwnedFd; 2]>::try_from(answer.descriptors) else {
+        let Ok(handed_over) = <[Foreign; 2]>::try_from(answer.descriptors) else {
             return Err(AttachError::Descriptor(BadDescriptor::Missing));
         };
         let pidfd = process::pidfd_of(socket.as_fd(), credentials.pid);
@@ -136,7 +137,7 @@ impl GuestBuilder {
     /// its own.
     fn enter(
         welcome: Welcome,
-        [hub, outbox]: [OwnedFd; 2],
+        [hub, outbox]: [Foreign; 2],
         socket: OwnedFd,
         process: PeerProcess,
     ) -> Result<Guest, AttachError> {
@@ -156,7 +157,7 @@ impl GuestBuilder {
             own,
             peer_outbox,
             geometry,
-            socket,
+            socket: Connection::new(socket),
             process,
             peer_fences: fences,
             peer,

@@ -20,7 +20,7 @@ use crate::{
     config::LinkGeometry,
     error::{Corruption, LinkEnd, OsError},
     hub::HubEntry,
-    os::{futex, memory::Segment, process, socket},
+    os::{connection::Connection, futex, memory::Segment, process, socket},
 };
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -44,13 +44,11 @@ pub(crate) struct PeerProcess {
 pub(crate) struct LinkCore {
     /// Names this link among all of this process, for ever.
     pub(crate) id: u64,
-    /// The process that made it. A child that it forks has none of the memory.
-    owner: u32,
     pub(crate) own: Segment,
     pub(crate) peer: Segment,
     pub(crate) geometry: LinkGeometry,
     pub(crate) process: PeerProcess,
-    pub(crate) socket: OwnedFd,
+    pub(crate) socket: Connection,
     inbox: Mutex<Inbox>,
     data_waker: Waker<Mapped>,
     space_waker: Waker<Mapped>,
@@ -76,7 +74,7 @@ impl LinkCore {
         own: Segment,
         peer: Segment,
         geometry: LinkGeometry,
-        socket: OwnedFd,
+        socket: Connection,
         process: PeerProcess,
         entry: Option<HubEntry>,
     ) -> Self {
@@ -86,7 +84,6 @@ impl LinkCore {
             space_waker: Waker::new(ours, SPACE_BELL, theirs, SPACE_SLEEP),
             inbox: Mutex::new(Inbox::new(&geometry)),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            owner: std::process::id(),
             own,
             peer,
             geometry,
@@ -329,7 +326,7 @@ pub(crate) struct Open(pub(crate) Arc<LinkCore>);
 impl Drop for Open {
     fn drop(&mut self) {
         // In a forked child the link is its parent's to close.
-        if self.0.owner == std::process::id() {
+        if self.0.socket.is_own() {
             crate::watch::forget(&self.0);
             self.0.close();
         }

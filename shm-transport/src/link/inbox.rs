@@ -1,4 +1,4 @@
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 use shm_primitives::pool::PoolGeometry;
@@ -6,7 +6,7 @@ use shm_primitives::pool::PoolGeometry;
 use crate::{
     config::LinkGeometry,
     error::{BadDescriptor, Corruption, OsError},
-    os::socket,
+    os::{connection::Foreign, socket},
 };
 
 const BELL_TAG: u8 = 1;
@@ -48,9 +48,9 @@ pub(crate) enum Drained {
 pub(crate) struct Inbox {
     pool: PoolGeometry,
     /// Descriptors of extents by class, in order; taken when they are mapped.
-    extents: Vec<Vec<Option<OwnedFd>>>,
+    extents: Vec<Vec<Option<Foreign>>>,
     /// Descriptors of sealed payloads by number.
-    sealed: Vec<Option<OwnedFd>>,
+    sealed: Vec<Option<Foreign>>,
 }
 
 impl Inbox {
@@ -81,7 +81,7 @@ impl Inbox {
         Err(Corruption::Socket)
     }
 
-    fn take(&mut self, message: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<(), Corruption> {
+    fn take(&mut self, message: &[u8], mut descriptors: Vec<Foreign>) -> Result<(), Corruption> {
         let place = match *message {
             [BELL_TAG] if descriptors.is_empty() => return Ok(()),
             [EXTENT_TAG, class] => {
@@ -108,12 +108,12 @@ impl Inbox {
     }
 
     /// Takes the descriptor of extent `number` of a class, if it was handed over.
-    pub(crate) fn take_extent(&mut self, class: u8, number: usize) -> Option<OwnedFd> {
+    pub(crate) fn take_extent(&mut self, class: u8, number: usize) -> Option<Foreign> {
         self.extents.get_mut(usize::from(class))?.get_mut(number)?.take()
     }
 
     /// Puts the descriptor of an extent back that could not be mapped now.
-    pub(crate) fn put_back_extent(&mut self, class: u8, number: usize, descriptor: OwnedFd) {
+    pub(crate) fn put_back_extent(&mut self, class: u8, number: usize, descriptor: Foreign) {
         let extents = self.extents.get_mut(usize::from(class));
         if let Some(place) = extents.and_then(|extents| extents.get_mut(number)) {
             *place = Some(descriptor);
@@ -121,12 +121,12 @@ impl Inbox {
     }
 
     /// Takes the descriptor of a sealed payload, if it was handed over.
-    pub(crate) fn take_sealed(&mut self, index: u16) -> Option<OwnedFd> {
+    pub(crate) fn take_sealed(&mut self, index: u16) -> Option<Foreign> {
         self.sealed.get_mut(usize::from(index))?.take()
     }
 
     /// Puts the descriptor of a sealed payload back that could not be mapped now.
-    pub(crate) fn put_back_sealed(&mut self, index: u16, descriptor: OwnedFd) {
+    pub(crate) fn put_back_sealed(&mut self, index: u16, descriptor: Foreign) {
         if let Some(place) = self.sealed.get_mut(usize::from(index)) {
             *place = Some(descriptor);
         }

@@ -36,6 +36,7 @@ use crate::{
     error::{CreateError, DetachError, LinkEnd, OsError, RecvError, SendError},
     hub::HubEntry,
     os::{
+        connection::Connection,
         fence,
         memory::{self, MapError, Segment},
         socket,
@@ -79,7 +80,7 @@ pub(crate) struct LinkParts {
     pub(crate) own: Segment,
     pub(crate) peer_outbox: Segment,
     pub(crate) geometry: LinkGeometry,
-    pub(crate) socket: OwnedFd,
+    pub(crate) socket: Connection,
     pub(crate) process: PeerProcess,
     /// Whether the other side makes our processors fence before it sleeps.
     pub(crate) peer_fences: bool,
@@ -131,7 +132,7 @@ impl Link {
                 own,
                 peer_outbox,
                 geometry: geometry.clone(),
-                socket,
+                socket: Connection::new(socket),
                 process: PeerProcess { pid: std::process::id(), pidfd: None },
                 peer_fences: true,
                 peer: PeerId { index: 0, epoch: 1 },

@@ -15,6 +15,7 @@ use rustix::{
     },
 };
 
+use super::connection::Foreign;
 use crate::error::OsError;
 
 /// The most descriptors that one message of ours carries.
@@ -24,7 +25,7 @@ pub(crate) const MAX_DESCRIPTORS: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Datagram {
     pub(crate) len: usize,
-    pub(crate) descriptors: Vec<OwnedFd>,
+    pub(crate) descriptors: Vec<Foreign>,
 }
 
 /// A new socket that is not connected.
@@ -116,7 +117,7 @@ fn receive_with(
     let mut descriptors = Vec::new();
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(fds) = message {
-            descriptors.extend(fds);
+            descriptors.extend(fds.map(Foreign::new));
         }
     }
     let lost = received.flags.contains(ReturnFlags::CTRUNC);
