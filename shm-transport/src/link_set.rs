@@ -155,7 +155,9 @@ impl LinkSet {
     /// Waits until links have something to receive, or until `deadline`, and puts one
     /// event for each into `events`, which it empties first.
     ///
-    /// A link that is not drained is reported again by the next call.
+    /// A link that is not drained is reported again by the next call. A set that was
+    /// waited with together with a host also returns, without an event, when that host has
+    /// something to do.
     ///
     /// # Errors
     ///
@@ -166,7 +168,13 @@ impl LinkSet {
         deadline: impl Into<Deadline>,
     ) -> Result<(), OsError> {
         events.clear();
-        self.wait_for_any(events, deadline.into())
+        let deadline = deadline.into().fixed();
+        loop {
+            let host_is_ready = self.wait_for_any(events, deadline)?;
+            if !events.is_empty() || host_is_ready || deadline.has_passed() {
+                return Ok(());
+            }
+        }
     }
 
     /// Like [`wait`](Self::wait), and also lets in the guests of `host`: their links join
@@ -208,15 +216,16 @@ impl LinkSet {
         }
     }
 
+    /// Waits once; returns whether the host has something to do.
     fn wait_for_any(
         &mut self,
         events: &mut Vec<LinkEvent>,
         deadline: Deadline,
-    ) -> Result<(), OsError> {
+    ) -> Result<bool, OsError> {
         for _ in 0..SPINS {
             self.collect(events);
             if !events.is_empty() {
-                return Ok(());
+                return Ok(false);
             }
             std::hint::spin_loop();
         }
@@ -233,6 +242,7 @@ impl LinkSet {
             if events.is_empty() { deadline.remaining() } else { Some(Default::default()) };
         self.epoll.wait(&mut self.ready, timeout)?;
         let ready = std::mem::take(&mut self.ready);
+        let host_is_ready = ready.iter().any(|&(key, _)| key == HOST);
         for &(key, _) in &ready {
             if let Some(index) = self.index(LinkKey(key))
                 && let Some(entry) = self.links.get_mut(index)
@@ -244,7 +254,7 @@ impl LinkSet {
         if events.is_empty() {
             self.collect(events);
         }
-        Ok(())
+        Ok(host_is_ready)
     }
 
     fn collect(&self, events: &mut Vec<LinkEvent>) {

@@ -130,7 +130,10 @@ impl<'a> Message<'a> {
     #[inline]
     pub fn copy_to(&self, offset: usize, buffer: &mut [u8]) -> usize {
         let count = self.len().saturating_sub(offset).min(buffer.len());
-        let Some(buffer) = buffer.get_mut(..count) else { return 0 };
+        let buffer = match buffer.get_mut(..count) {
+            Some(buffer) if count > 0 => buffer,
+            _ => return 0,
+        };
         match &self.body {
             Body::Ring(RingBytes { half, entry }) => {
                 half.core.peer.mapped().read(entry.payload().plus(offset as u64), buffer);
