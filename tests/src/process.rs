@@ -1,7 +1,7 @@
 //! Helper processes: each is told what to do by lines, and answers with one line each.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Write},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
@@ -50,7 +50,13 @@ impl Peer {
     /// If it does not start.
     pub fn start(command: &mut Command) -> Self {
         Self::prepare(command);
-        Self::adopt(command.spawn().expect("the helper starts"))
+        let child = crate::eventually(|| match command.spawn() {
+            // A program that was just copied is busy while a child that another thread
+            // forks meanwhile has not let go of it.
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => None,
+            spawned => Some(spawned.expect("the helper starts")),
+        });
+        Self::adopt(child)
     }
 
     /// Connects a command's input and output so that it can be adopted.
