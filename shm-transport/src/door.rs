@@ -352,12 +352,17 @@ impl HubCore {
                 return Ok(None);
             }
             Err(MapError::Os(error)) => {
+                self.refuse(&socket, Refusal::Unable);
                 give_up();
                 return Err(error);
             }
         };
+        let is_stale = || {
+            self.refuse(&socket, Refusal::StaleTicket(peer));
+            Ok(None)
+        };
         if self.table.state(peer.index) != Ok((peer, PeerState::Reserved)) {
-            return Ok(None);
+            return is_stale();
         }
         let capacity = self.link.outbox.capacity();
         let details = PeerDetails {
@@ -369,7 +374,7 @@ impl HubCore {
         };
         self.table.describe(peer, &details);
         if self.table.claim(peer).is_err() {
-            return Ok(None);
+            return is_stale();
         }
         tracing::debug!(%peer, pid = process.pid, "guest attached");
         let link = Link::new(LinkParts {
@@ -387,6 +392,8 @@ impl HubCore {
             // It went before it was recorded.
             self.release(peer);
         }
+        // A guest that is gone, or reads nothing, shows as the link's end.
+        let _ = socket::send(link.as_fd(), &wire::admitted(), &[]);
         Ok(Some(link))
     }
 }

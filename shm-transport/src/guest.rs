@@ -109,28 +109,14 @@ impl GuestBuilder {
         let not_a_hub = || path.map_or(AttachError::HostGone, AttachError::NotAHub);
 
         let mut message = [0; wire::MAX_MESSAGE];
-        let answer = loop {
-            match socket::receive(socket.as_fd(), &mut message) {
-                Ok(Some(answer)) => break answer,
-                Ok(None) => return Err(AttachError::HostGone),
-                Err(Errno::AGAIN) if deadline.has_passed() => return Err(AttachError::TimedOut),
-                Err(Errno::AGAIN) => {
-                    poll::poll(socket.as_fd(), PollFlags::IN, deadline.remaining());
-                }
-                Err(errno) => return Err(OsError::new("receive the host's answer", errno).into()),
-            }
-        };
-        let message = message.get(..answer.len).unwrap_or_default();
-        if let Some(refusal) = Refusal::decode(message) {
-            return Err(refused(refusal));
-        }
+        let (message, descriptors) = hear(&socket, &mut message, deadline)?;
         let Some(welcome) = Welcome::decode(message) else { return Err(not_a_hub()) };
-        let Ok(handed_over) = <[Foreign; 2]>::try_from(answer.descriptors) else {
+        let Ok(handed_over) = <[Foreign; 2]>::try_from(descriptors) else {
             return Err(AttachError::Descriptor(BadDescriptor::Missing));
         };
         let pidfd = process::pidfd_of(socket.as_fd(), credentials.pid);
         let process = PeerProcess { pid: credentials.pid, pidfd };
-        Self::enter(welcome?, handed_over, socket, process)
+        Self::enter(welcome?, handed_over, socket, process, deadline)
     }
 
     /// Maps and checks what the host handed over, and claims the entry with an outbox of
@@ -140,6 +126,7 @@ impl GuestBuilder {
         [hub, outbox]: [Foreign; 2],
         socket: OwnedFd,
         process: PeerProcess,
+        deadline: Deadline,
     ) -> Result<Guest, AttachError> {
         let Welcome { peer, incarnation, fences, hub: hub_geometry, link: geometry } = welcome;
         let size = geometry.outbox.total_size();
@@ -152,6 +139,11 @@ impl GuestBuilder {
         }
         let (own, descriptor) = new_outbox(&geometry, incarnation)?;
         tell(&socket, &wire::claim(), &[descriptor.as_fd()])?;
+        let mut message = [0; wire::MAX_MESSAGE];
+        let (message, _) = hear(&socket, &mut message, deadline)?;
+        if message != wire::admitted() {
+            return Err(AttachError::HostGone);
+        }
         let hub = PeerTable::new(segment.mapped(), &hub_geometry);
         let link = Link::new(LinkParts {
             own,
@@ -244,6 +236,28 @@ fn tell(
             None => Err(AttachError::HostGone),
         },
         Err(errno) => Err(OsError::new("talk to the host", errno).into()),
+    }
+}
+
+/// The host's next word, and the descriptors that came with it; an error if it refuses.
+fn hear<'a>(
+    socket: &OwnedFd,
+    message: &'a mut [u8],
+    deadline: Deadline,
+) -> Result<(&'a [u8], Vec<Foreign>), AttachError> {
+    let answer = loop {
+        match socket::receive(socket.as_fd(), message) {
+            Ok(Some(answer)) => break answer,
+            Ok(None) => return Err(AttachError::HostGone),
+            Err(Errno::AGAIN) if deadline.has_passed() => return Err(AttachError::TimedOut),
+            Err(Errno::AGAIN) => poll::poll(socket.as_fd(), PollFlags::IN, deadline.remaining()),
+            Err(errno) => return Err(OsError::new("receive the host's answer", errno).into()),
+        }
+    };
+    let message = message.get(..answer.len).unwrap_or_default();
+    match Refusal::decode(message) {
+        Some(refusal) => Err(refused(refusal)),
+        None => Ok((message, answer.descriptors)),
     }
 }
 

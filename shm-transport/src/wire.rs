@@ -7,6 +7,7 @@
 //!   maps and checks them, makes              the host's outbox; or Refusal: why not
 //!   and seals its own outbox
 //!   Claim: its descriptor       ─────▶       checks the seals, maps, claims the entry
+//!                               ◀─────  Admitted; or Refusal
 //! ```
 //!
 //! All numbers are little-endian. A message that is not exactly as described is refused.
@@ -32,6 +33,7 @@ const HELLO: u64 = u64::from_le_bytes(*b"SHMHELLO");
 const WELCOME: u64 = u64::from_le_bytes(*b"SHMWELCM");
 const REFUSAL: u64 = u64::from_le_bytes(*b"SHMREFUS");
 const CLAIM: u64 = u64::from_le_bytes(*b"SHMCLAIM");
+const ADMITTED: u64 = u64::from_le_bytes(*b"SHMADMIT");
 
 /// What a guest says first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +162,11 @@ impl Refusal {
 /// What a guest says when it is ready.
 pub(crate) fn claim() -> [u8; 8] {
     CLAIM.to_le_bytes()
+}
+
+/// What a host answers when the link is there.
+pub(crate) fn admitted() -> [u8; 8] {
+    ADMITTED.to_le_bytes()
 }
 
 #[derive(Default)]

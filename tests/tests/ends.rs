@@ -190,3 +190,39 @@ fn what_no_slot_and_no_sealed_payload_can_carry_is_too_large() {
     let too_large = vec![0; left.sender.inline_max() + 1];
     assert!(matches!(left.try_send(&too_large), Err(SendError::TooLarge { .. })));
 }
+
+#[test]
+fn of_two_guests_with_one_ticket_one_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut host = Host::create(directory.path().join("hub")).unwrap();
+    for _ in 0..20 {
+        let reservation = host.hub().reserve().unwrap();
+        let ticket = reservation.ticket();
+        let guests = [(); 2].map(|()| {
+            let path = host.path().to_owned();
+            thread::spawn(move || Guest::builder().ticket(ticket).attach(path, WAIT))
+        });
+        let link = host.accept(WAIT).unwrap();
+        assert_eq!(link.peer(), ticket);
+        while guests.iter().any(|guest| !guest.is_finished()) {
+            assert!(host.accept(Duration::from_millis(1)).is_err());
+        }
+        let results = guests.map(|guest| guest.join().unwrap());
+        let refused = |result: &Result<Guest, AttachError>| matches!(result, Err(AttachError::StaleTicket(peer)) if *peer == ticket);
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
+        assert_eq!(results.iter().filter(|result| refused(result)).count(), 1, "{results:?}");
+    }
+}
+
+#[test]
+fn whoever_is_told_of_an_end_finds_it_counted() {
+    for count in 1..50 {
+        let (_directory, host, mut link, guest) = attached();
+        let watcher = thread::spawn(move || {
+            assert!(matches!(link.recv(WAIT), Err(RecvError::Ended(LinkEnd::Departed))));
+            assert_eq!(host.hub().statistics().departed, 1, "in round {count}");
+        });
+        drop(guest);
+        watcher.join().unwrap();
+    }
+}

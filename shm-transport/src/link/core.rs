@@ -54,6 +54,8 @@ pub(crate) struct LinkCore {
     space_waker: Waker<Mapped>,
     /// `OPEN`, or how the link ended. Waiting threads sleep on it, beside the bell.
     state: AtomicU32,
+    /// Held by the one thread that ends the link.
+    ending: Mutex<()>,
     corruption: OnceLock<Corruption>,
     heartbeat: AtomicU64,
     /// The host's side of a link has an entry in the hub; a guest's has none.
@@ -90,6 +92,7 @@ impl LinkCore {
             process,
             socket,
             state: AtomicU32::new(OPEN),
+            ending: Mutex::new(()),
             corruption: OnceLock::new(),
             heartbeat: AtomicU64::new(0),
             entry,
@@ -171,7 +174,7 @@ impl LinkCore {
                 CORRUPT
             }
         };
-        if self.transition(state) {
+        self.conclude(state, || {
             tracing::debug!(peer = self.process.pid, %end, "link ended");
             // A peer that said goodbye closes the socket itself, when it is drained.
             if state != DEPARTED {
@@ -180,18 +183,19 @@ impl LinkCore {
             if let Some(entry) = &self.entry {
                 entry.ended(end);
             }
-        }
+        });
         self.ended()
     }
 
-    fn transition(&self, state: u32) -> bool {
-        // Release: with the Acquire of `check_open`.
-        let ours =
-            self.state.compare_exchange(OPEN, state, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        if ours {
+    /// Ends an open link: settles everything first, then tells those who wait or look.
+    fn conclude(&self, state: u32, settle: impl FnOnce()) {
+        let _one_at_a_time = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.state.load(Ordering::Relaxed) == OPEN {
+            settle();
+            // Release: with the Acquire of `check_open`.
+            self.state.store(state, Ordering::Release);
             futex::wake_private(&self.state);
         }
-        ours
     }
 
     /// The private word to sleep on beside a bell, and its value while the link is open.
@@ -239,7 +243,7 @@ impl LinkCore {
 
     /// Closes this side. The memory stays mapped while messages of it are held.
     pub(crate) fn close(&self) {
-        self.transition(CLOSED);
+        self.conclude(CLOSED, || {});
         if goodbye_of(&self.own.mapped()).is_none() {
             self.say_goodbye();
         }
