@@ -13,17 +13,14 @@
 use crate::{
     header::{GeometryError, HeaderError, SegmentHeader, SegmentKind},
     memory::{Memory, Offset},
-    peer::ENTRY_SIZE,
-    seqlock::{Busy, SeqlockReader, SeqlockWriter, slot_size},
+    peer::{ENTRY_SIZE, PeerTable},
+    seqlock::{ATTEMPTS, Busy, SeqlockReader, SeqlockWriter, put, slot_size, take},
 };
 
 const STATISTICS: Offset = Offset::new(128);
-/// Where the peer table starts.
-pub(crate) const PEER_TABLE: Offset = Offset::new(256);
+const PEER_TABLE: Offset = Offset::new(256);
 const STATISTIC_BYTES: usize = 48;
 const MAX_PEERS: u64 = 1 << 16;
-/// Attempts of a reader before it reports that a value is busy.
-pub(crate) const ATTEMPTS: u32 = 1000;
 
 const _: () = assert!(STATISTICS.bytes() + slot_size(STATISTIC_BYTES as u64) <= PEER_TABLE.bytes());
 
@@ -56,6 +53,12 @@ impl HubGeometry {
     #[must_use]
     pub const fn total_size(&self) -> u64 {
         PEER_TABLE.plus((self.peers as u64).wrapping_mul(ENTRY_SIZE)).bytes()
+    }
+
+    /// The peer table of a hub of this size.
+    #[must_use]
+    pub fn peer_table<M: Memory>(&self, memory: M) -> PeerTable<M> {
+        PeerTable::new(memory, PEER_TABLE, self.peers)
     }
 
     /// Makes zeroed memory of [`total_size`](Self::total_size) a hub, before anybody
@@ -134,22 +137,6 @@ impl<M: Memory> Statistics<M> {
         let [attached, departed, died, evicted, corrupt, refused] = take(&bytes);
         Ok(HubStatistics { attached, departed, died, evicted, corrupt, refused })
     }
-}
-
-/// Writes numbers into the bytes of a seqlock slot's value.
-pub(crate) fn put(bytes: &mut [u8; 48], words: [u64; 6]) {
-    for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
-        to.copy_from_slice(&word.to_le_bytes());
-    }
-}
-
-/// Reads numbers out of the bytes of a seqlock slot's value.
-pub(crate) fn take(bytes: &[u8; 48]) -> [u64; 6] {
-    let mut words = [0; 6];
-    for (word, from) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-        *word = from.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-    }
-    words
 }
 
 #[cfg(test)]

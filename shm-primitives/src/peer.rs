@@ -21,10 +21,9 @@
 use core::{fmt, str::FromStr};
 
 use crate::{
-    hub::{ATTEMPTS, HubGeometry, PEER_TABLE, put, take},
     memory::{Memory, Offset},
     order::{PEER_CHANGE, PEER_SEEN},
-    seqlock::{Busy, SeqlockReader, SeqlockWriter, slot_size},
+    seqlock::{ATTEMPTS, Busy, SeqlockReader, SeqlockWriter, put, slot_size, take},
 };
 
 /// Size of an entry in bytes.
@@ -181,13 +180,13 @@ impl StateWord {
 #[derive(Clone, Debug)]
 pub struct PeerTable<M: Memory> {
     memory: M,
+    at: Offset,
     peers: u32,
 }
 
 impl<M: Memory> PeerTable<M> {
-    /// The table of a hub segment with `geometry`.
-    pub fn new(memory: M, geometry: &HubGeometry) -> Self {
-        Self { memory, peers: geometry.peers() }
+    pub(crate) fn new(memory: M, at: Offset, peers: u32) -> Self {
+        Self { memory, at, peers }
     }
 
     /// Entries in the table.
@@ -322,7 +321,7 @@ impl<M: Memory> PeerTable<M> {
 
     fn at(&self, index: u32) -> Result<Offset, PeerError> {
         if index < self.peers {
-            Ok(PEER_TABLE.plus(u64::from(index).wrapping_mul(ENTRY_SIZE)))
+            Ok(self.at.plus(u64::from(index).wrapping_mul(ENTRY_SIZE)))
         } else {
             Err(PeerError::Unknown { peer: PeerId { index, epoch: 0 } })
         }
@@ -334,14 +333,14 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
-    use crate::{Mapped, order::OWN};
+    use crate::{Mapped, hub::HubGeometry, order::OWN};
 
     fn with_table(peers: u64, test: impl FnOnce(PeerTable<Mapped>)) {
         let geometry = HubGeometry::new(peers).unwrap();
         let memory = Mapped::leaked(geometry.total_size());
         geometry.initialise(&memory, 1);
         assert_eq!(HubGeometry::check(&memory, 1), Ok(geometry));
-        test(PeerTable::new(memory, &geometry));
+        test(geometry.peer_table(memory));
     }
 
     #[test]
@@ -401,7 +400,7 @@ mod tests {
     fn an_unknown_state_is_corrupt_and_never_empty() {
         with_table(1, |table| {
             for word in [4, 255, 1, 2, 3, 1 << 40, u64::MAX] {
-                table.memory.store64(PEER_TABLE, word, OWN);
+                table.memory.store64(table.at, word, OWN);
                 assert_eq!(table.state(0), Err(PeerError::Corrupt { word }));
                 assert_eq!(table.reserve(), Err(PeerError::Corrupt { word }));
             }

@@ -34,6 +34,9 @@ impl fmt::Display for Busy {
 
 impl core::error::Error for Busy {}
 
+/// Attempts of a reader before it reports that a value is busy, where nobody says how many.
+pub(crate) const ATTEMPTS: u32 = 1000;
+
 /// Bytes that a slot for `len` bytes of value takes in its segment.
 #[must_use]
 pub const fn slot_size(len: u64) -> u64 {
@@ -129,6 +132,22 @@ impl<M: Memory> SeqlockReader<M> {
 /// Each piece of the value with the word that it lies in.
 fn words<T>(slot: Offset, pieces: impl Iterator<Item = T>) -> impl Iterator<Item = (Offset, T)> {
     (1u64..).map(move |n| slot.plus(n.wrapping_mul(8))).zip(pieces)
+}
+
+/// Writes numbers into the bytes of a seqlock slot's value.
+pub(crate) fn put(bytes: &mut [u8; 48], words: [u64; 6]) {
+    for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+}
+
+/// Reads numbers out of the bytes of a seqlock slot's value.
+pub(crate) fn take(bytes: &[u8; 48]) -> [u64; 6] {
+    let mut words = [0; 6];
+    for (word, from) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = from.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    }
+    words
 }
 
 #[cfg(test)]

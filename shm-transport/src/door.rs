@@ -25,8 +25,9 @@ use crate::{
     hub::{HubCore, HubEntry},
     link::{Link, LinkParts, core::PeerProcess, new_outbox},
     os::{
-        connection::{Connection, Foreign},
+        connection::Connection,
         fence,
+        foreign::Foreign,
         memory::{self, MapError, Segment},
         poll::Epoll,
         process,
@@ -385,7 +386,7 @@ impl HubCore {
             process,
             peer_fences: fences,
             peer,
-            entry: Some(HubEntry { hub: Arc::clone(self), peer }),
+            entry: Some(Box::new(HubEntry { hub: Arc::clone(self), peer })),
         })?;
         self.attached(peer, &link.sender.half.core);
         if link.end().is_some() {

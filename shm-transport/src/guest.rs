@@ -20,8 +20,9 @@ use crate::{
     hub::{PeerEntry, entries_in_use},
     link::{Link, LinkParts, core::PeerProcess, new_outbox},
     os::{
-        connection::{Connection, Foreign},
+        connection::Connection,
         fence,
+        foreign::Foreign,
         memory::{self, Segment},
         poll, process, socket,
     },
@@ -144,7 +145,7 @@ impl GuestBuilder {
         if message != wire::admitted() {
             return Err(AttachError::HostGone);
         }
-        let hub = PeerTable::new(segment.mapped(), &hub_geometry);
+        let hub = hub_geometry.peer_table(segment.mapped());
         let link = Link::new(LinkParts {
             own,
             peer_outbox,

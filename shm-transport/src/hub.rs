@@ -14,8 +14,12 @@ use shm_primitives::{
 };
 
 use crate::{
-    config::LinkGeometry, credentials::CredentialsPolicy, door::Door, error::LinkEnd,
-    link::core::LinkCore, os::memory::Segment,
+    config::LinkGeometry,
+    credentials::CredentialsPolicy,
+    door::Door,
+    error::LinkEnd,
+    link::core::{LinkCore, Registration},
+    os::memory::Segment,
 };
 
 /// The host's own view of its hub. Clones are handles to the same hub, for any thread.
@@ -128,7 +132,7 @@ impl HubCore {
         policy: CredentialsPolicy,
         door: Door,
     ) -> Self {
-        let table = PeerTable::new(segment.mapped(), &geometry);
+        let table = geometry.peer_table(segment.mapped());
         let links = (0..geometry.peers()).map(|_| None).collect();
         let state = Mutex::new(State { statistics: HubStatistics::default(), links });
         Self { segment, descriptor, geometry, incarnation, link, policy, table, door, state }
@@ -198,9 +202,8 @@ pub(crate) struct HubEntry {
     pub(crate) peer: PeerId,
 }
 
-impl HubEntry {
-    /// The link ended: said once.
-    pub(crate) fn ended(&self, end: LinkEnd) {
+impl Registration for HubEntry {
+    fn ended(&self, end: LinkEnd) {
         self.hub.count(|statistics| match end {
             LinkEnd::Departed => statistics.departed += 1,
             LinkEnd::PeerDead => statistics.died += 1,
@@ -215,8 +218,7 @@ impl HubEntry {
         }
     }
 
-    /// The entry may be used by the next guest. The link's memory is never used again.
-    pub(crate) fn release(&self) {
+    fn release(&self) {
         self.hub.release(self.peer);
     }
 }

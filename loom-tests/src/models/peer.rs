@@ -26,7 +26,7 @@ fn table(peers: u64) -> (LoomMem, PeerTable<LoomMem>) {
     let areas: Vec<_> = (0..peers).map(entry).collect();
     let memory = LoomMem::new(geometry.total_size(), &areas);
     assert_eq!(Offset::new(TABLE + ENTRY * peers).bytes(), geometry.total_size());
-    (memory.clone(), PeerTable::new(memory, &geometry))
+    (memory.clone(), geometry.peer_table(memory))
 }
 
 /// Of two threads one gets the only entry.

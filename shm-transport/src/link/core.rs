@@ -19,7 +19,6 @@ use super::inbox::{self, Drained, Inbox};
 use crate::{
     config::LinkGeometry,
     error::{Corruption, LinkEnd, OsError},
-    hub::HubEntry,
     os::{connection::Connection, futex, memory::Segment, process, socket},
 };
 
@@ -37,6 +36,14 @@ const CLOSED: u32 = 5;
 pub(crate) struct PeerProcess {
     pub(crate) pid: u32,
     pub(crate) pidfd: Option<OwnedFd>,
+}
+
+/// Where a link is registered, if it is: a host keeps an entry for each of its guests.
+pub(crate) trait Registration: fmt::Debug + Send + Sync {
+    /// The link ended: said once, before anybody else is told.
+    fn ended(&self, end: LinkEnd);
+    /// The entry may be used by the next guest. The link's memory is never used again.
+    fn release(&self);
 }
 
 /// What both halves of a link, its messages and the death watch share. All of it is
@@ -59,7 +66,7 @@ pub(crate) struct LinkCore {
     corruption: OnceLock<Corruption>,
     heartbeat: AtomicU64,
     /// The host's side of a link has an entry in the hub; a guest's has none.
-    entry: Option<HubEntry>,
+    entry: Option<Box<dyn Registration>>,
 }
 
 impl fmt::Debug for LinkCore {
@@ -78,7 +85,7 @@ impl LinkCore {
         geometry: LinkGeometry,
         socket: Connection,
         process: PeerProcess,
-        entry: Option<HubEntry>,
+        entry: Option<Box<dyn Registration>>,
     ) -> Self {
         let (ours, theirs) = (own.mapped(), peer.mapped());
         Self {

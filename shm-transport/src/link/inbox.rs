@@ -6,7 +6,7 @@ use shm_primitives::pool::PoolGeometry;
 use crate::{
     config::LinkGeometry,
     error::{BadDescriptor, Corruption, OsError},
-    os::{connection::Foreign, socket},
+    os::{foreign::Foreign, socket},
 };
 
 const BELL_TAG: u8 = 1;

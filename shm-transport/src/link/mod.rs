@@ -22,7 +22,7 @@ use shm_primitives::{
     pool::{SlotAllocator, SlotReceipts},
 };
 
-use self::core::{LinkCore, Open, PeerProcess};
+use self::core::{LinkCore, Open, PeerProcess, Registration};
 pub use self::{
     grant::SendGrant,
     message::{CHUNK, Message},
@@ -34,7 +34,6 @@ use crate::{
     config::{LinkConfig, LinkGeometry},
     deadline::Deadline,
     error::{CreateError, DetachError, LinkEnd, OsError, RecvError, SendError},
-    hub::HubEntry,
     os::{
         connection::Connection,
         fence,
@@ -85,7 +84,7 @@ pub(crate) struct LinkParts {
     /// Whether the other side makes our processors fence before it sleeps.
     pub(crate) peer_fences: bool,
     pub(crate) peer: PeerId,
-    pub(crate) entry: Option<HubEntry>,
+    pub(crate) entry: Option<Box<dyn Registration>>,
 }
 
 impl Link {

@@ -1,49 +1,15 @@
-//! A connected socket and what came over it, closed so that nobody can make it last.
+//! A connected socket, closed so that the other end cannot make it last.
 //!
-//! Closing a descriptor can take as long as whoever made it likes: a connection that
-//! lingers, a file of a file system in user space. A peer may hand such a one over, or
-//! leave it in the socket for the kernel to close. So what is handed over is closed on a
-//! thread of its own unless it is memory, and a socket is emptied before it is closed.
-#![allow(unsafe_code)]
+//! The other end may leave descriptors in the socket that take long to close; see
+//! [`foreign`](super::foreign). The kernel would close them together with the socket. So it
+//! is emptied first.
 
 use std::{
-    mem::ManuallyDrop,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    process, thread,
+    process,
 };
 
-use rustix::fs::fcntl_get_seals;
-
 use super::socket;
-
-/// A descriptor that a peer handed over.
-#[derive(Debug)]
-pub(crate) struct Foreign(ManuallyDrop<OwnedFd>);
-
-impl Foreign {
-    pub(crate) fn new(descriptor: OwnedFd) -> Self {
-        Self(ManuallyDrop::new(descriptor))
-    }
-}
-
-impl AsFd for Foreign {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl Drop for Foreign {
-    fn drop(&mut self) {
-        // SAFETY: it is taken here and never touched again.
-        let descriptor = unsafe { ManuallyDrop::take(&mut self.0) };
-        // Only memory has seals, and it is closed at once.
-        if fcntl_get_seals(&descriptor).is_err() {
-            let closer = thread::Builder::new().name("shm-close".into());
-            // Without a thread it is closed here, with the closure that owns it.
-            let _ = closer.spawn(move || drop(descriptor));
-        }
-    }
-}
 
 /// A connected socket whose other end may be hostile.
 #[derive(Debug)]

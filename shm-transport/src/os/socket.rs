@@ -15,7 +15,7 @@ use rustix::{
     },
 };
 
-use super::connection::Foreign;
+use super::foreign::Foreign;
 use crate::error::OsError;
 
 /// The most descriptors that one message of ours carries.

@@ -1,0 +1,43 @@
+//! Descriptors that a peer handed over, closed so that it cannot make that last.
+//!
+//! Closing a descriptor can take as long as whoever made it likes: a connection that
+//! lingers, a file of a file system in user space. So one that is not memory is closed on
+//! a thread of its own.
+#![allow(unsafe_code)]
+
+use std::{
+    mem::ManuallyDrop,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    thread,
+};
+
+use rustix::fs::fcntl_get_seals;
+
+/// A descriptor that a peer handed over.
+#[derive(Debug)]
+pub(crate) struct Foreign(ManuallyDrop<OwnedFd>);
+
+impl Foreign {
+    pub(crate) fn new(descriptor: OwnedFd) -> Self {
+        Self(ManuallyDrop::new(descriptor))
+    }
+}
+
+impl AsFd for Foreign {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        // SAFETY: it is taken here and never touched again.
+        let descriptor = unsafe { ManuallyDrop::take(&mut self.0) };
+        // Only memory has seals, and it is closed at once.
+        if fcntl_get_seals(&descriptor).is_err() {
+            let closer = thread::Builder::new().name("shm-close".into());
+            // Without a thread it is closed here, with the closure that owns it.
+            let _ = closer.spawn(move || drop(descriptor));
+        }
+    }
+}
