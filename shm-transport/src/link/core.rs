@@ -2,7 +2,7 @@ use std::{
     fmt,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -327,19 +327,5 @@ fn end_by(goodbye: Goodbye) -> LinkEnd {
     match goodbye {
         Goodbye::Evicted => LinkEnd::Evicted,
         _ => LinkEnd::Departed,
-    }
-}
-
-/// Held by both halves of a link: when the last goes, the link is closed.
-#[derive(Debug)]
-pub(crate) struct Open(pub(crate) Arc<LinkCore>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        // In a forked child the link is its parent's to close.
-        if self.0.socket.is_own() {
-            crate::watch::forget(&self.0);
-            self.0.close();
-        }
     }
 }

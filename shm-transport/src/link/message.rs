@@ -1,16 +1,15 @@
 #![allow(unsafe_code)]
 
-use std::{fmt, slice, sync::Arc};
+use std::{fmt, slice};
 
 use bytes::Bytes;
-use shm_primitives::{Memory, Offset, pool::Receipt, ring::Entry};
+use shm_primitives::{Memory, ring::Entry};
 
 use super::{
-    core::LinkCore,
-    receiver::{Half, Taken},
+    reception::{Half, Taken},
     sealed::SealedPayload,
+    slot::SlotBytes,
 };
-use crate::os::memory::Segment;
 
 /// Bytes of the stack buffer through which [`Message::chunks`] passes a message.
 pub const CHUNK: usize = 4096;
@@ -63,39 +62,6 @@ impl Drop for RingBytes<'_> {
     }
 }
 
-/// A message in a slot of the peer's pool. Dropping it gives the slot back.
-#[derive(Debug)]
-pub(crate) struct SlotBytes {
-    core: Arc<LinkCore>,
-    segment: Segment,
-    at: Offset,
-    len: u32,
-    receipt: Receipt,
-}
-
-impl SlotBytes {
-    pub(crate) fn new(
-        core: Arc<LinkCore>,
-        segment: Segment,
-        at: Offset,
-        len: u32,
-        receipt: Receipt,
-    ) -> Self {
-        Self { core, segment, at, len, receipt }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.len as usize
-    }
-}
-
-impl Drop for SlotBytes {
-    fn drop(&mut self) {
-        self.receipt.ack(&self.core.own.mapped());
-        self.core.ring_space();
-    }
-}
-
 impl<'a> Message<'a> {
     #[inline]
     pub(crate) fn new(half: &'a mut Half, taken: Taken) -> Self {
@@ -138,9 +104,7 @@ impl<'a> Message<'a> {
             Body::Ring(RingBytes { half, entry }) => {
                 half.core.peer.mapped().read(entry.payload().plus(offset as u64), buffer);
             }
-            Body::Slot(slot) => {
-                slot.segment.mapped().read(slot.at.plus(offset as u64), buffer);
-            }
+            Body::Slot(slot) => slot.read(offset, buffer),
             Body::Sealed(payload) => copy_from(payload, offset, buffer),
             Body::Owned(bytes) => copy_from(bytes, offset, buffer),
         }
@@ -254,9 +218,7 @@ impl<'a> Message<'a> {
             Body::Ring(RingBytes { half, entry }) => {
                 half.core.peer.mapped().address(entry.payload(), entry.len().into()).cast_const()
             }
-            Body::Slot(slot) => {
-                slot.segment.mapped().address(slot.at, slot.len.into()).cast_const()
-            }
+            Body::Slot(slot) => slot.address(),
             Body::Sealed(payload) => payload.as_ptr(),
             Body::Owned(bytes) => bytes.as_ptr(),
         };

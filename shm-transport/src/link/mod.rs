@@ -4,9 +4,12 @@ pub(crate) mod core;
 mod grant;
 mod inbox;
 mod message;
+mod open;
 mod receiver;
+mod reception;
 mod sealed;
 mod sender;
+mod slot;
 mod staging;
 mod wait;
 
@@ -22,7 +25,10 @@ use shm_primitives::{
     pool::{SlotAllocator, SlotReceipts},
 };
 
-use self::core::{LinkCore, Open, PeerProcess, Registration};
+use self::{
+    core::{LinkCore, PeerProcess, Registration},
+    open::Open,
+};
 pub use self::{
     grant::SendGrant,
     message::{CHUNK, Message},

@@ -8,8 +8,8 @@ use shm_primitives::{
 };
 
 use super::{
-    core::Open,
     grant::SendGrant,
+    open::Open,
     staging::{Blocked, Half, StageError, ring_error},
     wait::Waiter,
 };

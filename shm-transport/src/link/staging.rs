@@ -12,10 +12,7 @@ use shm_primitives::{
     ring::{GrantError, Producer},
 };
 
-use super::{
-    core::{LinkCore, Open},
-    inbox,
-};
+use super::{core::LinkCore, inbox, open::Open};
 use crate::{
     error::{Corruption, LinkEnd, OsError, SendError},
     os::{
