@@ -237,8 +237,7 @@ impl HubCore {
     /// Closes a connection, and frees the entry that was kept for it.
     fn dismiss(&self, waiting: Waiting) {
         if let Some(peer) = waiting.own_reservation {
-            // Stale if it was claimed or evicted.
-            let _ = self.table.cancel(peer);
+            self.cancel(peer);
         }
     }
 
@@ -341,7 +340,7 @@ impl HubCore {
         let Stage::Welcomed { peer, fences, outbox } = stage else { return Ok(None) };
         let give_up = || {
             if let Some(peer) = own_reservation {
-                let _ = self.table.cancel(peer);
+                self.cancel(peer);
             }
         };
         let size = self.link.outbox.total_size();

@@ -22,7 +22,7 @@ use crate::{
 /// Rounds of a call that does not wait.
 const MAX_ROUNDS: u32 = 16;
 
-/// The process that serves guests: it makes all memory and accepts links.
+/// The process that serves guests: it makes the hub and accepts a link from each.
 ///
 /// The path is a Unix socket by which guests find it. It disappears with the host; what a
 /// killed host leaves there is replaced by the next.

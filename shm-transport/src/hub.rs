@@ -35,6 +35,8 @@ pub(crate) struct HubCore {
     pub(crate) policy: CredentialsPolicy,
     pub(crate) table: PeerTable<Mapped>,
     pub(crate) door: Door,
+    /// The process that made it.
+    owner: u32,
     state: Mutex<State>,
 }
 
@@ -135,7 +137,8 @@ impl HubCore {
         let table = geometry.peer_table(segment.mapped());
         let links = (0..geometry.peers()).map(|_| None).collect();
         let state = Mutex::new(State { statistics: HubStatistics::default(), links });
-        Self { segment, descriptor, geometry, incarnation, link, policy, table, door, state }
+        let owner = std::process::id();
+        Self { segment, descriptor, geometry, incarnation, link, policy, table, door, owner, state }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -179,6 +182,15 @@ impl HubCore {
                 let heartbeat = link.peer_beats();
                 self.table.describe(*peer, &PeerDetails { heartbeat, ..details });
             }
+        }
+    }
+
+    /// Frees an entry that nobody has claimed.
+    pub(crate) fn cancel(&self, peer: PeerId) {
+        // A forked child has none of the memory.
+        if self.owner == std::process::id() {
+            // Stale if it was claimed.
+            let _ = self.table.cancel(peer);
         }
     }
 
@@ -248,8 +260,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(hub) = &self.hub {
-            // Stale if it was claimed.
-            let _ = hub.0.table.cancel(self.peer);
+            hub.0.cancel(self.peer);
         }
     }
 }

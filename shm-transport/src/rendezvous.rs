@@ -19,13 +19,14 @@ use std::{
 use rustix::{
     fs::{Mode, fchmod},
     io::Errno,
-    net::{SocketAddrUnix, bind, connect, listen},
+    net::{SocketAddrUnix, SocketFlags, accept_with, bind, connect, listen},
 };
 
 use crate::{
     deadline::Deadline,
     error::{AttachError, CreateError, OsError, PathError},
     os::{
+        connection::Connection,
         lock::{Lock, LockError},
         socket,
     },
@@ -81,12 +82,22 @@ impl AsFd for Rendezvous {
 
 impl Drop for Rendezvous {
     fn drop(&mut self) {
-        // Under the lock: what has our identity is ours. A forked child owns nothing here.
-        if self.owner == process::id()
-            && let Ok(metadata) = fs::symlink_metadata(&self.path)
+        if self.owner != process::id() {
+            // A forked child owns nothing here.
+            return;
+        }
+        // Under the lock: what has our identity is ours.
+        if let Ok(metadata) = fs::symlink_metadata(&self.path)
             && (metadata.dev(), metadata.ino()) == self.identity
         {
             let _ = fs::remove_file(&self.path);
+        }
+        // Connections that nobody accepted are closed one by one; see `Connection`.
+        for _ in 0..BACKLOG {
+            match accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                Ok(socket) => drop(Connection::new(socket)),
+                Err(_) => break,
+            }
         }
     }
 }

@@ -60,8 +60,8 @@ pub trait CommandExt {
     ///
     /// # Errors
     ///
-    /// [`SpawnError::Peer`] if all entries are taken, [`SpawnError::Os`] if the process
-    /// does not start.
+    /// [`SpawnError::Peer`] if all entries are taken, [`SpawnError::HostLeaving`] after the
+    /// host's goodbye, [`SpawnError::Os`] if the process does not start.
     fn spawn_guest(&mut self, hub: &Hub) -> Result<SpawnedGuest, SpawnError>;
 }
 

@@ -42,7 +42,7 @@ impl fmt::Display for PathError {
             ),
             Self::Occupied(path) => write!(
                 f,
-                "{} exists and is not a socket: it is left alone, choose another path",
+                "{} exists and is not a socket or lock of a hub: it is left alone, choose another path",
                 path.display()
             ),
         }

@@ -165,7 +165,8 @@ pub enum RecvError {
         /// Bytes in the buffer.
         buffer: usize,
     },
-    /// The link is over, and all that came before its end was received.
+    /// The link is over, and all that came before its end was received, unless the peer was
+    /// evicted or broke the protocol.
     Ended(LinkEnd),
     /// A message's memory could not be mapped. The message is still there.
     Os(OsError),

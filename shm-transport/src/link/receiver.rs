@@ -17,7 +17,8 @@ use crate::{deadline::Deadline, error::RecvError};
 /// The receiving half of a link.
 ///
 /// One thread at a time uses it; it may move between threads. What the peer sent before
-/// its end is received before the end is reported.
+/// its end is received before the end is reported; after an eviction or a breach of the
+/// protocol nothing more is.
 #[derive(Debug)]
 pub struct Receiver {
     pub(crate) half: Half,

@@ -61,7 +61,7 @@ impl Waiter {
         while start.elapsed() < spin {
             for _ in 0..POLLS {
                 if let Some(result) = attempt() {
-                    self.spin = self.max_spin.min(self.spin * 2);
+                    self.spin = self.max_spin.min(self.spin.saturating_mul(2));
                     return Some(result);
                 }
                 std::hint::spin_loop();

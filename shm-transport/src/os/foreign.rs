@@ -32,12 +32,17 @@ impl AsFd for Foreign {
 impl Drop for Foreign {
     fn drop(&mut self) {
         // SAFETY: it is taken here and never touched again.
-        let descriptor = unsafe { ManuallyDrop::take(&mut self.0) };
-        // Only memory has seals, and it is closed at once.
-        if fcntl_get_seals(&descriptor).is_err() {
-            let closer = thread::Builder::new().name("shm-close".into());
-            // Without a thread it is closed here, with the closure that owns it.
-            let _ = closer.spawn(move || drop(descriptor));
-        }
+        close(vec![unsafe { ManuallyDrop::take(&mut self.0) }]);
+    }
+}
+
+/// Closes descriptors that a peer handed over.
+pub(crate) fn close(mut descriptors: Vec<OwnedFd>) {
+    // Only memory has seals, and it is closed at once.
+    descriptors.retain(|descriptor| fcntl_get_seals(descriptor).is_err());
+    if !descriptors.is_empty() {
+        let closer = thread::Builder::new().name("shm-close".into());
+        // Without a thread they are closed here, with the closure that owns them.
+        let _ = closer.spawn(move || drop(descriptors));
     }
 }

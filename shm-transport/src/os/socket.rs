@@ -15,11 +15,13 @@ use rustix::{
     },
 };
 
-use super::foreign::Foreign;
+use super::foreign::{self, Foreign};
 use crate::error::OsError;
 
 /// The most descriptors that one message of ours carries.
-pub(crate) const MAX_DESCRIPTORS: usize = 2;
+const MAX_DESCRIPTORS: usize = 2;
+/// The most descriptors that any message can carry (`SCM_MAX_FD` of unix(7)).
+const MOST_DESCRIPTORS: usize = 253;
 
 /// A message taken from a socket.
 #[derive(Debug)]
@@ -77,36 +79,19 @@ pub(crate) fn send(
 ///
 /// It fails with `EMFILE`, and leaves the message there, if this process has no number
 /// free for a descriptor of it. A message that is longer than `buffer` or brings more
-/// descriptors than [`MAX_DESCRIPTORS`] counts as empty, which nobody honest sends.
+/// descriptors than ours do counts as empty, which nobody honest sends.
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
 ) -> Result<Option<Datagram>, Errno> {
-    // The kernel throws a descriptor away that it finds no number for. So first look, which
-    // takes the descriptors over if it can, and remove the message only then.
-    let Some((datagram, lost)) = receive_with(socket, buffer, RecvFlags::PEEK)? else {
-        return Ok(None);
-    };
-    if lost && datagram.descriptors.len() < MAX_DESCRIPTORS {
-        return Err(Errno::MFILE);
-    }
-    let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
-    while let Err(Errno::INTR) = recv(socket, &mut [0u8; 1][..], flags) {}
-    let cut = lost || datagram.len > buffer.len();
-    Ok(Some(if cut { Datagram { len: 0, ..datagram } } else { datagram }))
-}
-
-/// Receives once; also tells whether descriptors were lost.
-fn receive_with(
-    socket: BorrowedFd<'_>,
-    buffer: &mut [u8],
-    flags: RecvFlags,
-) -> Result<Option<(Datagram, bool)>, Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    // The kernel closes a descriptor that it finds no number or no room for, which may take
+    // long. So first look, which takes all of them over, and remove the message only then.
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let flags = flags | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC | RecvFlags::TRUNC;
+    let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
+    let look = flags | RecvFlags::PEEK | RecvFlags::CMSG_CLOEXEC;
     let received = loop {
-        match recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags) {
+        match recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, look) {
             // A peer that closed without reading all is reported once, before what it
             // sent can still be taken.
             Err(Errno::INTR | Errno::CONNRESET) => {}
@@ -117,14 +102,23 @@ fn receive_with(
     let mut descriptors = Vec::new();
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(fds) = message {
-            descriptors.extend(fds.map(Foreign::new));
+            descriptors.extend(fds);
         }
     }
-    let lost = received.flags.contains(ReturnFlags::CTRUNC);
-    if received.bytes == 0 && descriptors.is_empty() && !lost {
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        foreign::close(descriptors);
+        return Err(Errno::MFILE);
+    }
+    if received.bytes == 0 && descriptors.is_empty() {
         return Ok(None);
     }
-    Ok(Some((Datagram { len: received.bytes, descriptors }, lost)))
+    while let Err(Errno::INTR) = recv(socket, &mut [0u8; 1][..], flags) {}
+    if received.bytes > buffer.len() || descriptors.len() > MAX_DESCRIPTORS {
+        foreign::close(descriptors);
+        return Ok(Some(Datagram { len: 0, descriptors: Vec::new() }));
+    }
+    let descriptors = descriptors.into_iter().map(Foreign::new).collect();
+    Ok(Some(Datagram { len: received.bytes, descriptors }))
 }
 
 /// Ends the connection in both directions, whoever else holds a descriptor of it.
