@@ -102,7 +102,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Sends as many of the messages, in order, as there is room for now; returns how
+    /// Sends as many of the messages, in order, as find room at once; returns how
     /// many.
     ///
     /// # Errors
