@@ -43,8 +43,19 @@ pub struct Side {
 /// The measuring side, with the process at the other end.
 pub struct Pair {
     pub side: Side,
-    child: Child,
+    other: Other,
     _host: Host,
+}
+
+/// The process at the other end, which does not outlive the measuring one.
+struct Other(Child);
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        // Neither does anything to a process that was waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Pair {
@@ -67,10 +78,11 @@ impl Pair {
             .args(["--size", &size.to_string(), "--burst", &burst.to_string()])
             .args(["--rounds", &rounds.to_string(), "--processor", &there.to_string()])
             .spawn_guest(host.hub())?;
+        let other = Other(guest.child);
         pin(here)?;
         let link = host.accept(WAIT)?;
         let floor = Floor::map(&memory, size)?;
-        let mut pair = Self { side: Side { link, floor }, child: guest.child, _host: host };
+        let mut pair = Self { side: Side { link, floor }, other, _host: host };
         // It is ready when it says so.
         pair.side.link.recv(WAIT)?;
         Ok(pair)
@@ -79,7 +91,7 @@ impl Pair {
     /// Waits for the other process.
     pub fn finish(mut self) -> Result<(), Box<dyn Error>> {
         drop(self.side);
-        let status = self.child.wait()?;
+        let status = self.other.0.wait()?;
         if status.success() { Ok(()) } else { Err(format!("the other process: {status}").into()) }
     }
 }

@@ -19,12 +19,12 @@ const WARM_UP: usize = 5;
 /// Options of `shmctl bench pingpong`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Bytes in a message.
-    #[arg(long, default_value_t = 64)]
-    size: usize,
+    /// Bytes in a message, up to 256 MiB.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(..=256 << 20))]
+    size: u32,
     /// Round trips to measure, of the library and of the floor each.
-    #[arg(long, default_value_t = 500_000)]
-    round_trips: usize,
+    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1..))]
+    round_trips: u32,
     /// Print one JSON object on the last line.
     #[arg(long)]
     json: bool,
@@ -40,9 +40,10 @@ struct Report {
 
 /// Measures.
 pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let rounds = options.round_trips.div_ceil(BURST) + WARM_UP;
-    let mut pair = Pair::start(options.size, BURST, rounds)?;
-    let mut payload = vec![0; options.size];
+    let size = options.size as usize;
+    let rounds = (options.round_trips as usize).div_ceil(BURST) + WARM_UP;
+    let mut pair = Pair::start(size, BURST, rounds)?;
+    let mut payload = vec![0; size];
     let (mut link, mut floor) = (Times::new(), Times::new());
     for round in 0..rounds {
         if round == WARM_UP {
@@ -55,7 +56,7 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     pair.finish()?;
     let (rtt_ns, floor_ns) = (link.percentiles(), floor.percentiles());
     let ratio_p50 = rtt_ns.p50 as f64 / floor_ns.p50 as f64;
-    let report = Report { size: options.size, rtt_ns, floor_ns, ratio_p50 };
+    let report = Report { size, rtt_ns, floor_ns, ratio_p50 };
     if options.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
