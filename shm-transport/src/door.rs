@@ -392,6 +392,11 @@ impl HubCore {
             // It went before it was recorded.
             self.release(peer);
         }
+        // A host that said goodbye meanwhile, on another thread, told those who were recorded
+        // before; whoever comes after sees the closed door here.
+        if self.door.closed.load(Ordering::Relaxed) {
+            link.sender.half.core.say_goodbye();
+        }
         // A guest that is gone, or reads nothing, shows as the link's end.
         let _ = socket::send(link.as_fd(), &wire::admitted(), &[]);
         Ok(Some(link))

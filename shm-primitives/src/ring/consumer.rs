@@ -152,7 +152,13 @@ impl<M: Memory> Consumer<M> {
     /// the entry's length are left as they are; returns how many were copied.
     #[inline]
     pub fn read(&self, entry: &Entry, from: u32, to: &mut [u8]) -> usize {
-        read_payload(&self.peer, entry, from, to)
+        let available = entry.len().saturating_sub(from) as usize;
+        let count = available.min(to.len());
+        match to.get_mut(..count) {
+            Some(to) if count > 0 => self.peer.read(entry.payload.plus(u64::from(from)), to),
+            _ => {}
+        }
+        count
     }
 
     /// Gives the space of all entries taken so far back to the producer.
@@ -176,14 +182,4 @@ impl<M: Memory> Consumer<M> {
         // producer staged behind it are visible if it is not 0.
         self.peer.load64(self.track.offset(at), FRAME_SEEN)
     }
-}
-
-#[inline]
-fn read_payload<M: Memory>(memory: &M, entry: &Entry, from: u32, to: &mut [u8]) -> usize {
-    let available = entry.len().saturating_sub(from) as usize;
-    let count = available.min(to.len());
-    if let Some(to) = to.get_mut(..count) {
-        memory.read(entry.payload.plus(u64::from(from)), to);
-    }
-    count
 }

@@ -141,6 +141,16 @@ fn a_grant_may_be_committed_short() {
 }
 
 #[test]
+fn reads_beyond_the_end_of_an_entry_find_nothing() {
+    let mut ring = Ring::new(64);
+    ring.producer.push(b"12345").unwrap();
+    let entry = ring.consumer.next().unwrap().unwrap();
+    for (from, count) in [(0, 4), (3, 2), (5, 0), (6, 0), (1 << 20, 0), (u32::MAX, 0)] {
+        assert_eq!(ring.consumer.read(&entry, from, &mut [0; 4]), count);
+    }
+}
+
+#[test]
 fn references_pass_without_payload() {
     let mut ring = Ring::new(64);
     for index in 0..100 {
