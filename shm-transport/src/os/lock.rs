@@ -1,34 +1,214 @@
-//! Locks that end with the process, by file: fcntl(2), record locks.
+//! Locks that end with the process: fcntl(2), open file description locks.
 //!
-//! A record lock belongs to one process. Unlike flock(2), which belongs to the open file,
-//! it does not live on in a child that was forked and still holds the descriptor. Its price
-//! is that *any* closing of the file by its owner releases it; so this process never opens
-//! a lock file a second time while it holds it.
+//! They belong to the open file: two of one process exclude each other like those of two
+//! processes, and nobody loses one because somebody else in the process closed the same
+//! file, as happens to record locks. But a forked child shares the open file, and would keep
+//! a dead owner's lock. So all lock files are closed in forked children, by a handler of
+//! `pthread_atfork`. A child that is made without it (a bare `clone`) keeps them until it
+//! runs another program.
+#![allow(unsafe_code)]
 
 use std::{
     fs::{self, File, OpenOptions},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    io,
+    mem::ManuallyDrop,
+    os::{
+        fd::{AsRawFd, RawFd},
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    process,
+    sync::{
+        Once,
+        atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering},
+    },
 };
 
-use rustix::{
-    fs::{FlockOperation, OFlags, fcntl_lock},
-    io::Errno,
-};
+use rustix::fs::OFlags;
 
 use crate::error::OsError;
 
-/// Process, device and inode of the lock files that are held. A forked child inherits the
-/// list, but not the locks of its parent's entries.
-static HELD: Mutex<Vec<(u32, u64, u64)>> = Mutex::new(Vec::new());
+/// A file whose bytes are locked, one by one. The bytes need not exist.
+#[derive(Debug)]
+pub(crate) struct LockFile {
+    file: ManuallyDrop<File>,
+    place: &'static Place,
+    owner: u32,
+}
 
-/// A lock file that is held, and goes with its owner.
+impl LockFile {
+    /// Opens a file that is to be locked, by `open`. No child is forked meanwhile.
+    pub(crate) fn open(open: impl FnOnce() -> io::Result<File>) -> io::Result<Self> {
+        static HANDLERS: Once = Once::new();
+        // SAFETY: the handlers use atomics and close(2) only, as the child of a process
+        // with several threads may.
+        HANDLERS.call_once(|| unsafe {
+            libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(in_child));
+        });
+        let _none_forked = TABLE.lock();
+        let file = open()?;
+        let place = TABLE.place(file.as_raw_fd());
+        Ok(Self { file: ManuallyDrop::new(file), place, owner: process::id() })
+    }
+
+    /// Locks a byte for this file alone; `false` if another open file has it.
+    pub(crate) fn try_lock(&self, byte: u64) -> Result<bool, OsError> {
+        self.set(libc::F_WRLCK, byte)
+    }
+
+    /// Locks a byte together with others that share it; `false` if somebody has it alone.
+    pub(crate) fn try_share(&self, byte: u64) -> Result<bool, OsError> {
+        self.set(libc::F_RDLCK, byte)
+    }
+
+    /// Gives a byte back. Dropping the file gives back all.
+    pub(crate) fn unlock(&self, byte: u64) -> Result<(), OsError> {
+        self.set(libc::F_UNLCK, byte).map(|_| ())
+    }
+
+    /// Whether another open file, of whatever process, has a lock on a byte.
+    pub(crate) fn is_locked_elsewhere(&self, byte: u64) -> Result<bool, OsError> {
+        let lock = self.control(libc::F_OFD_GETLK, libc::F_WRLCK, byte);
+        let lock = lock.map_err(|error| OsError::new("ask for a lock", error))?;
+        Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+    }
+
+    /// The file, for reading and writing. It is gone in a forked child.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn set(&self, kind: libc::c_int, byte: u64) -> Result<bool, OsError> {
+        match self.control(libc::F_OFD_SETLK, kind, byte) {
+            Ok(_) => Ok(true),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EAGAIN | libc::EACCES) => Ok(false),
+                _ => Err(OsError::new("take a lock", error)),
+            },
+        }
+    }
+
+    fn control(&self, what: libc::c_int, kind: libc::c_int, byte: u64) -> io::Result<libc::flock> {
+        let mut lock = libc::flock {
+            l_type: kind as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: byte as libc::off_t,
+            l_len: 1,
+            // Must be 0 for locks of open files.
+            l_pid: 0,
+        };
+        loop {
+            // SAFETY: these commands take a `flock`, which lives until they return.
+            if unsafe { libc::fcntl(self.file.as_raw_fd(), what, &raw mut lock) } == 0 {
+                return Ok(lock);
+            }
+            let error = io::Error::last_os_error();
+            if error.raw_os_error() != Some(libc::EINTR) {
+                return Err(error);
+            }
+        }
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // In a forked child it is closed already, and its number may be another file's.
+        if self.owner == process::id() {
+            let _none_forked = TABLE.lock();
+            self.place.fd.store(NONE, Ordering::Relaxed);
+            // SAFETY: dropped here only, and never used again.
+            unsafe { ManuallyDrop::drop(&mut self.file) };
+        }
+    }
+}
+
+/// The numbers of all lock files of this process. Places are never freed, but used again.
+static TABLE: Table =
+    Table { locked: AtomicBool::new(false), first: AtomicPtr::new(std::ptr::null_mut()) };
+
+const NONE: RawFd = -1;
+
+#[derive(Debug)]
+struct Place {
+    fd: AtomicI32,
+    next: Option<&'static Place>,
+}
+
+struct Table {
+    /// Held while lock files are opened or closed, and while this process forks.
+    locked: AtomicBool,
+    first: AtomicPtr<Place>,
+}
+
+struct Guard(&'static Table);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.unlock();
+    }
+}
+
+impl Table {
+    fn lock(&'static self) -> Guard {
+        self.lock_raw();
+        Guard(self)
+    }
+
+    fn lock_raw(&self) {
+        // Acquire and Release make a lock of it. It is held for a few system calls.
+        while self.locked.swap(true, Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+    }
+
+    fn unlock(&self) {
+        self.locked.store(false, Ordering::Release);
+    }
+
+    fn places(&self) -> impl Iterator<Item = &'static Place> {
+        // SAFETY: null, or a place that was leaked by `place`.
+        let first = unsafe { self.first.load(Ordering::Relaxed).as_ref() };
+        std::iter::successors(first, |place| place.next)
+    }
+
+    /// A place for a descriptor, under the lock.
+    fn place(&'static self, fd: RawFd) -> &'static Place {
+        if let Some(place) = self.places().find(|place| place.fd.load(Ordering::Relaxed) == NONE) {
+            place.fd.store(fd, Ordering::Relaxed);
+            return place;
+        }
+        let place = Place { fd: AtomicI32::new(fd), next: self.places().next() };
+        let place: &'static mut Place = Box::leak(Box::new(place));
+        self.first.store(&raw mut *place, Ordering::Relaxed);
+        place
+    }
+}
+
+extern "C" fn before_fork() {
+    TABLE.lock_raw();
+}
+
+extern "C" fn after_fork() {
+    TABLE.unlock();
+}
+
+extern "C" fn in_child() {
+    for place in TABLE.places() {
+        let fd = place.fd.swap(NONE, Ordering::Relaxed);
+        if fd != NONE {
+            // SAFETY: a lock file of the parent, which nobody uses in the child: see `drop`.
+            unsafe { libc::close(fd) };
+        }
+    }
+    TABLE.unlock();
+}
+
+/// A lock file that stands for something else, and goes with its owner.
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: PathBuf,
-    identity: (u32, u64, u64),
-    _file: File,
+    identity: (u64, u64),
+    file: LockFile,
 }
 
 /// Why a lock was not taken.
@@ -41,43 +221,43 @@ pub(crate) enum LockError {
     Os(OsError),
 }
 
+impl From<OsError> for LockError {
+    fn from(error: OsError) -> Self {
+        Self::Os(error)
+    }
+}
+
 impl Lock {
     /// Takes the lock by which `path` stands for itself, making the file if there is none.
     pub(crate) fn take(path: PathBuf) -> Result<Self, LockError> {
-        let os = |operation, error: std::io::Error| LockError::Os(OsError::new(operation, error));
-        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if identify(&path).is_some_and(|identity| held.contains(&identity)) {
+            let open = || {
+                OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .mode(0o600)
+                    .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+                    .open(&path)
+            };
+            let file = LockFile::open(open).map_err(|error| match error.raw_os_error() {
+                Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => LockError::Occupied,
+                _ => OsError::new("open a lock", error).into(),
+            })?;
+            if !file.try_lock(0)? {
                 return Err(LockError::Held);
             }
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-                .open(&path)
-                .map_err(|error| match error.raw_os_error() {
-                    Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => LockError::Occupied,
-                    _ => os("open a lock", error),
-                })?;
-            match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(Errno::INTR) => continue,
-                Err(Errno::ACCESS | Errno::AGAIN) => return Err(LockError::Held),
-                Err(errno) => return Err(os("take a lock", errno.into())),
-            }
-            let ours = file.metadata().map_err(|error| os("examine a lock", error))?;
+            let metadata = file.file().metadata();
+            let ours = metadata.map_err(|error| OsError::new("examine a lock", error))?;
             if !ours.is_file() || ours.len() != 0 {
                 // Lock files are empty: this one is somebody's data.
                 return Err(LockError::Occupied);
             }
-            let identity = (std::process::id(), ours.dev(), ours.ino());
+            let identity = (ours.dev(), ours.ino());
             // An owner that left between our opening and our locking took the file along.
             if identify(&path) == Some(identity) {
-                held.push(identity);
-                return Ok(Self { path, identity, _file: file });
+                return Ok(Self { path, identity, file });
             }
         }
     }
@@ -85,19 +265,17 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
         // Ours while we have the lock of it: not if somebody removed ours and the path is
         // another's now, and not in a forked child of the owner.
-        if identify(&self.path) == Some(self.identity) {
+        if self.file.owner == process::id() && identify(&self.path) == Some(self.identity) {
             let _ = fs::remove_file(&self.path);
         }
-        held.retain(|identity| *identity != self.identity);
     }
 }
 
-fn identify(path: &Path) -> Option<(u32, u64, u64)> {
+fn identify(path: &Path) -> Option<(u64, u64)> {
     let metadata = fs::symlink_metadata(path).ok()?;
-    Some((std::process::id(), metadata.dev(), metadata.ino()))
+    Some((metadata.dev(), metadata.ino()))
 }
 
 #[cfg(test)]
@@ -127,5 +305,25 @@ mod tests {
         std::os::unix::fs::symlink("elsewhere", &path).unwrap();
         assert!(matches!(Lock::take(path), Err(LockError::Occupied)));
         assert!(matches!(Lock::take(directory.path().into()), Err(LockError::Occupied)));
+    }
+
+    #[test]
+    fn bytes_are_locked_one_by_one_and_seen_by_others() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || LockFile::open(|| File::options().read(true).write(true).open(file.path()));
+        let (ours, theirs) = (open().unwrap(), open().unwrap());
+        assert!(ours.try_lock(7).unwrap());
+        assert!(!theirs.try_lock(7).unwrap());
+        assert!(theirs.try_lock(8).unwrap());
+        assert!(theirs.is_locked_elsewhere(7).unwrap());
+        assert!(!ours.is_locked_elsewhere(7).unwrap());
+        assert!(theirs.try_share(9).unwrap() && ours.try_share(9).unwrap());
+        // Closing another descriptor of the same file releases nothing.
+        drop(File::open(file.path()).unwrap());
+        assert!(theirs.is_locked_elsewhere(7).unwrap());
+        ours.unlock(7).unwrap();
+        assert!(theirs.try_lock(7).unwrap());
+        drop(theirs);
+        assert!(ours.try_lock(7).unwrap());
     }
 }

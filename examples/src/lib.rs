@@ -1,0 +1,2 @@
+//! Complete programs over `shm-transport`, one file each, beside this one. Their tests run
+//! them.
