@@ -28,7 +28,7 @@ use crate::{
 /// The first eight bytes of every segment: `SHMLINK` and a zero.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SHMLINK\0");
 /// The version of all layouts of this crate. Any change of one changes it.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 /// Size of the header in bytes.
 pub const HEADER_SIZE: u32 = 128;
 
@@ -150,6 +150,15 @@ pub enum GeometryError {
     SlotOrder(u64),
     /// A size class with no slots, or with more than 65,536.
     SlotCount(u64),
+    /// Slots of a broadcast ring are not a power of two from 1 to 1,048,576.
+    Slots(u64),
+    /// The largest value of a broadcast ring is more than 1 GiB.
+    Payload(u64),
+    /// More than 256 topics.
+    Topics(u64),
+    /// A topic whose name is not 1 to 64 bytes of UTF-8, or is another's too. The number is
+    /// the topic's place in the configuration, counted from 0.
+    TopicName(u64),
     /// The parts do not lie where their sizes put them.
     Layout,
 }
@@ -171,6 +180,16 @@ impl fmt::Display for GeometryError {
                 "slots of {n} bytes after a class that is not smaller; list classes by rising size"
             ),
             Self::SlotCount(n) => write!(f, "{n} slots in a class; choose 1 to 65536 in all"),
+            Self::Slots(n) => {
+                write!(f, "{n} broadcast slots; choose a power of two from 1 to 1048576")
+            }
+            Self::Payload(n) => {
+                write!(f, "broadcast values of {n} bytes; choose at most 1073741824")
+            }
+            Self::Topics(n) => write!(f, "{n} topics; choose at most 256"),
+            Self::TopicName(n) => {
+                write!(f, "topic {n} has no name of 1 to 64 bytes of its own; give it one")
+            }
             Self::Layout => {
                 f.write_str("the parts of the segment do not lie where their sizes put them")
             }

@@ -25,6 +25,7 @@
 //! | [`pool`] | slots of the var-slot pool: private allocator, shared acks |
 //! | [`doorbell`] | sleeping and waking without a lost wake-up |
 //! | [`seqlock`] | a value of any size that is never read torn |
+//! | [`broadcast`] | one writer, many readers with private cursors |
 //! | [`hub`] | what a host tells all its guests |
 //! | [`peer`] | the host's table of peers |
 //!
@@ -77,6 +78,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod broadcast;
 pub mod doorbell;
 pub mod frame;
 pub mod header;

@@ -5,11 +5,12 @@
 use alloc::vec;
 use core::{
     ptr::{self, NonNull},
+    slice,
     sync::atomic::{self, AtomicU32, AtomicU64, Ordering},
 };
 
 use crate::{
-    memory::{Memory, Offset},
+    memory::{self, Memory, Offset},
     order::Order,
 };
 
@@ -103,6 +104,19 @@ impl Mapped {
     }
 }
 
+/// Of words in a row, bounds are checked once.
+impl Mapped {
+    #[inline(always)]
+    fn words64(&self, at: Offset, bytes: usize) -> &[AtomicU64] {
+        assert!(at.bytes().is_multiple_of(8), "misaligned words: a defect of shm-primitives");
+        let count = bytes.div_ceil(8);
+        let first = self.address(at, (count as u64).wrapping_mul(8));
+        // SAFETY: in bounds (checked by `address`) and aligned; shared words are accessed
+        // atomically only, at one size, and an atomic may change under a shared reference.
+        unsafe { slice::from_raw_parts(first.cast(), count) }
+    }
+}
+
 impl Memory for Mapped {
     #[inline(always)]
     fn size(&self) -> u64 {
@@ -137,6 +151,31 @@ impl Memory for Mapped {
     #[inline(always)]
     fn exchange64(&self, at: Offset, current: u64, new: u64, order: Order) -> bool {
         self.word64(at).compare_exchange(current, new, order.ordering(), Ordering::Relaxed).is_ok()
+    }
+
+    #[inline]
+    fn load_words(&self, at: Offset, to: &mut [u8], order: Order) {
+        let words = self.words64(at, to.len());
+        let (whole, rest) = to.as_chunks_mut::<8>();
+        for (to, word) in whole.iter_mut().zip(words) {
+            *to = word.load(order.ordering()).to_le_bytes();
+        }
+        if let Some(word) = words.get(whole.len()) {
+            let last = word.load(order.ordering()).to_le_bytes();
+            rest.iter_mut().zip(last).for_each(|(to, from)| *to = from);
+        }
+    }
+
+    #[inline]
+    fn store_words(&self, at: Offset, from: &[u8], order: Order) {
+        let words = self.words64(at, from.len());
+        let (whole, rest) = from.as_chunks::<8>();
+        for (word, from) in words.iter().zip(whole) {
+            word.store(u64::from_le_bytes(*from), order.ordering());
+        }
+        if let Some(last) = words.get(whole.len()) {
+            last.store(memory::word(rest), order.ordering());
+        }
     }
 
     #[inline(always)]

@@ -59,6 +59,24 @@ pub trait Memory: Clone {
     /// exchange orders nothing.
     fn exchange64(&self, at: Offset, current: u64, new: u64, order: Order) -> bool;
 
+    /// Loads the 64-bit words at `at` and after it, and puts their bytes into `to`; of the
+    /// last word only as many as there is room for.
+    #[inline]
+    fn load_words(&self, at: Offset, to: &mut [u8], order: Order) {
+        for (at, to) in words(at, to.chunks_mut(8)) {
+            let word = self.load64(at, order).to_le_bytes();
+            to.iter_mut().zip(word).for_each(|(to, from)| *to = from);
+        }
+    }
+
+    /// Stores bytes as 64-bit words at `at` and after it; the last is filled up with zeros.
+    #[inline]
+    fn store_words(&self, at: Offset, from: &[u8], order: Order) {
+        for (at, from) in words(at, from.chunks(8)) {
+            self.store64(at, word(from), order);
+        }
+    }
+
     /// Copies payload bytes out of the region.
     fn read(&self, at: Offset, to: &mut [u8]);
     /// Copies payload bytes into the region.
@@ -91,4 +109,17 @@ pub trait Memory: Clone {
 
     /// Tells the processor, or the model checker, that this is a waiting loop.
     fn relax(&self);
+}
+
+/// Each piece with the word that it lies in.
+fn words<T>(at: Offset, pieces: impl Iterator<Item = T>) -> impl Iterator<Item = (Offset, T)> {
+    (0u64..).map(move |n| at.plus(n.wrapping_mul(8))).zip(pieces)
+}
+
+/// Up to 8 bytes as a word.
+#[inline(always)]
+pub(crate) fn word(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    u64::from_le_bytes(word)
 }

@@ -336,10 +336,10 @@ mod tests {
     use crate::{Mapped, hub::HubGeometry, order::OWN};
 
     fn with_table(peers: u64, test: impl FnOnce(PeerTable<Mapped>)) {
-        let geometry = HubGeometry::new(peers).unwrap();
+        let geometry = HubGeometry::new(peers, []).unwrap();
         let memory = Mapped::leaked(geometry.total_size());
         geometry.initialise(&memory, 1);
-        assert_eq!(HubGeometry::check(&memory, 1), Ok(geometry));
+        assert_eq!(HubGeometry::check(&memory, 1).as_ref(), Ok(&geometry));
         test(geometry.peer_table(memory));
     }
 

@@ -66,13 +66,7 @@ impl<M: Memory> SeqlockWriter<M> {
         // SYNC SEQLOCK_BEGIN: whoever sees one of the words below sees the odd
         // sequence, or a later one, when it looks again.
         self.memory.fence(SEQLOCK_BEGIN);
-        for (at, bytes) in words(self.at, value.chunks(8)) {
-            let mut word = [0; 8];
-            for (to, from) in word.iter_mut().zip(bytes) {
-                *to = *from;
-            }
-            self.memory.store64(at, u64::from_le_bytes(word), OWN);
-        }
+        self.memory.store_words(self.at.plus(8), value, OWN);
         self.sequence = self.sequence.wrapping_add(2);
         // SYNC SEQLOCK_END: the words are visible with the even sequence.
         self.memory.store64(self.at, self.sequence, SEQLOCK_END);
@@ -115,23 +109,13 @@ impl<M: Memory> SeqlockReader<M> {
         if !before.is_multiple_of(2) {
             return None;
         }
-        for (at, to) in words(self.at, value.chunks_mut(8)) {
-            let word = self.memory.load64(at, OWN).to_le_bytes();
-            for (to, from) in to.iter_mut().zip(word) {
-                *to = from;
-            }
-        }
+        self.memory.load_words(self.at.plus(8), value, OWN);
         // SYNC SEQLOCK_LAST: if one of the words above is of a later write, the load
         // below sees that write's odd sequence or a later one.
         self.memory.fence(SEQLOCK_LAST);
         let after = self.memory.load64(self.at, OWN);
         (before == after).then_some(before)
     }
-}
-
-/// Each piece of the value with the word that it lies in.
-fn words<T>(slot: Offset, pieces: impl Iterator<Item = T>) -> impl Iterator<Item = (Offset, T)> {
-    (1u64..).map(move |n| slot.plus(n.wrapping_mul(8))).zip(pieces)
 }
 
 /// Writes numbers into the bytes of a seqlock slot's value.

@@ -21,6 +21,7 @@ use rustix::{
 use shm_primitives::peer::{PeerDetails, PeerError, PeerId, PeerState};
 
 use crate::{
+    broadcast::attendant::Attendant,
     error::OsError,
     hub::{HubCore, HubEntry},
     link::{Link, LinkParts, core::PeerProcess, new_outbox},
@@ -69,7 +70,7 @@ enum Stage {
     /// It has not said anything.
     Silent,
     /// It was welcomed, and has its memory.
-    Welcomed { peer: PeerId, fences: bool, outbox: Segment },
+    Welcomed { peer: PeerId, fences: bool, outbox: Segment, control: Option<Connection> },
 }
 
 /// Why a guest does not come in.
@@ -317,16 +318,20 @@ impl HubCore {
             peer,
             incarnation: self.incarnation,
             fences: fence::register(),
-            hub: self.geometry,
+            hub_size: self.geometry.total_size(),
+            topics: !self.topics.is_empty(),
             link: self.link.clone(),
         };
-        let descriptors = [self.descriptor.as_fd(), descriptor.as_fd()];
+        let control = if welcome.topics { Some(socket::pair()?) } else { None };
+        let mut descriptors = vec![self.descriptor.as_fd(), descriptor.as_fd()];
+        descriptors.extend(control.as_ref().map(|(_, theirs)| theirs.as_fd()));
         match socket::send(waiting.socket.as_fd(), &welcome.encode(), &descriptors) {
             Ok(()) => {}
             Err(Errno::PIPE | Errno::CONNRESET) => return Ok(Err(Rejected::Closed)),
             Err(errno) => return Err(OsError::new("welcome a guest", errno)),
         }
-        waiting.stage = Stage::Welcomed { peer, fences: hello.fences, outbox };
+        let control = control.map(|(ours, _)| Connection::new(ours));
+        waiting.stage = Stage::Welcomed { peer, fences: hello.fences, outbox, control };
         Ok(Ok(()))
     }
 
@@ -337,7 +342,7 @@ impl HubCore {
         guest_outbox: &Foreign,
     ) -> Result<Option<Link>, OsError> {
         let Waiting { socket, process, stage, own_reservation, .. } = waiting;
-        let Stage::Welcomed { peer, fences, outbox } = stage else { return Ok(None) };
+        let Stage::Welcomed { peer, fences, outbox, control } = stage else { return Ok(None) };
         let give_up = || {
             if let Some(peer) = own_reservation {
                 self.cancel(peer);
@@ -377,6 +382,13 @@ impl HubCore {
             return is_stale();
         }
         tracing::debug!(%peer, pid = process.pid, "guest attached");
+        let attendant = match control.map(|socket| Attendant::new(self, socket)).transpose() {
+            Ok(attendant) => attendant,
+            Err(error) => {
+                self.release(peer);
+                return Err(error);
+            }
+        };
         let link = Link::new(LinkParts {
             own: outbox,
             peer_outbox,
@@ -385,7 +397,7 @@ impl HubCore {
             process,
             peer_fences: fences,
             peer,
-            entry: Some(Box::new(HubEntry { hub: Arc::clone(self), peer })),
+            entry: Some(Box::new(HubEntry { hub: Arc::clone(self), peer, attendant })),
         })?;
         self.attached(peer, &link.sender.half.core);
         if link.end().is_some() {

@@ -1,11 +1,13 @@
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{event::PollFlags, io::Errno};
 use shm_primitives::{
     Mapped,
+    broadcast::Start,
     header::{GeometryError, HeaderError, goodbye_of},
     hub::{HubGeometry, HubStatistics, Statistics},
     outbox::OutboxGeometry,
@@ -14,18 +16,13 @@ use shm_primitives::{
 };
 
 use crate::{
+    broadcast::{Subscriber, Subscriptions, TypedSubscriber, Value},
     credentials::CredentialsPolicy,
     deadline::Deadline,
-    error::{AttachError, BadDescriptor, DetachError, OsError},
+    error::{AttachError, BadDescriptor, DetachError, OsError, TopicError},
     hub::{PeerEntry, entries_in_use},
     link::{Link, LinkParts, core::PeerProcess, new_outbox},
-    os::{
-        connection::Connection,
-        fence,
-        foreign::Foreign,
-        memory::{self, Segment},
-        poll, process, socket,
-    },
+    os::{connection::Connection, fence, foreign::Foreign, memory, poll, process, socket},
     rendezvous, spawn,
     wire::{self, Hello, Refusal, Welcome},
 };
@@ -48,7 +45,7 @@ pub struct Guest {
     /// The link to the host.
     pub link: Link,
     hub: PeerTable<Mapped>,
-    segment: Segment,
+    subscriptions: Arc<Subscriptions>,
 }
 
 /// How a guest attaches.
@@ -112,30 +109,35 @@ impl GuestBuilder {
         let mut message = [0; wire::MAX_MESSAGE];
         let (message, descriptors) = hear(&socket, &mut message, deadline)?;
         let Some(welcome) = Welcome::decode(message) else { return Err(not_a_hub()) };
-        let Ok(handed_over) = <[Foreign; 2]>::try_from(descriptors) else {
-            return Err(AttachError::Descriptor(BadDescriptor::Missing));
-        };
         let pidfd = process::pidfd_of(socket.as_fd(), credentials.pid);
         let process = PeerProcess { pid: credentials.pid, pidfd };
-        Self::enter(welcome?, handed_over, socket, process, deadline)
+        Self::enter(welcome?, descriptors, socket, process, deadline)
     }
 
     /// Maps and checks what the host handed over, and claims the entry with an outbox of
     /// its own.
     fn enter(
         welcome: Welcome,
-        [hub, outbox]: [Foreign; 2],
+        descriptors: Vec<Foreign>,
         socket: OwnedFd,
         process: PeerProcess,
         deadline: Deadline,
     ) -> Result<Guest, AttachError> {
-        let Welcome { peer, incarnation, fences, hub: hub_geometry, link: geometry } = welcome;
+        let Welcome { peer, incarnation, fences, hub_size, topics, link: geometry } = welcome;
+        let mut descriptors = descriptors.into_iter();
+        let (Some(hub), Some(outbox)) = (descriptors.next(), descriptors.next()) else {
+            return Err(AttachError::Descriptor(BadDescriptor::Missing));
+        };
+        let control = descriptors.next();
+        if control.is_some() != topics || descriptors.next().is_some() {
+            return Err(AttachError::Descriptor(BadDescriptor::Missing));
+        }
         let size = geometry.outbox.total_size();
-        let segment = memory::map_as_reader(hub.as_fd(), hub_geometry.total_size())?;
+        let segment = memory::map_as_reader(hub.as_fd(), hub_size)?;
         let peer_outbox = memory::map_as_reader(outbox.as_fd(), size)?;
-        let found = HubGeometry::check(&segment.mapped(), incarnation)?;
+        let hub_geometry = HubGeometry::check(&segment.mapped(), incarnation)?;
         let outbox = OutboxGeometry::check(&peer_outbox.mapped(), incarnation)?;
-        if found != hub_geometry || outbox != geometry.outbox {
+        if topics == hub_geometry.topics().is_empty() || outbox != geometry.outbox {
             return Err(HeaderError::Geometry(GeometryError::Layout).into());
         }
         let (own, descriptor) = new_outbox(&geometry, incarnation)?;
@@ -157,7 +159,9 @@ impl GuestBuilder {
             entry: None,
         })?;
         tracing::debug!(%peer, "attached to a host");
-        Ok(Guest { link, hub, segment })
+        let core = Arc::clone(&link.sender.half.core);
+        let subscriptions = Subscriptions::new(segment, hub_geometry, core, control);
+        Ok(Guest { link, hub, subscriptions: Arc::new(subscriptions) })
     }
 }
 
@@ -198,19 +202,47 @@ impl Guest {
         entries_in_use(&self.hub)
     }
 
+    /// Follows a topic of the host, from `start` on.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError::Unknown`] if the hub has no such topic.
+    pub fn subscribe(&self, topic: &str, start: Start) -> Result<Subscriber, TopicError> {
+        Subscriber::new(&self.subscriptions, topic, start)
+    }
+
+    /// Follows a topic whose values are of one type, or looks at the newest.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe), and [`TopicError::ValueSize`] if the topic is
+    /// configured for values of another size.
+    pub fn subscribe_typed<T: Value>(
+        &self,
+        topic: &str,
+        start: Start,
+    ) -> Result<TypedSubscriber<T>, TopicError> {
+        TypedSubscriber::new(self.subscribe(topic, start)?)
+    }
+
+    /// The names of the hub's topics.
+    pub fn topics(&self) -> impl Iterator<Item = &str> {
+        self.subscriptions.geometry.topics().iter().map(|topic| topic.name.as_str())
+    }
+
     /// The host's counts.
     ///
     /// # Errors
     ///
     /// [`Busy`] if the host is changing them all the time, or died while it did.
     pub fn statistics(&self) -> Result<HubStatistics, Busy> {
-        Statistics::new(self.segment.mapped()).get()
+        Statistics::new(self.subscriptions.segment.mapped()).get()
     }
 
     /// Whether the host has said goodbye to all its guests.
     #[must_use]
     pub fn host_is_leaving(&self) -> bool {
-        goodbye_of(&self.segment.mapped()).is_some()
+        goodbye_of(&self.subscriptions.segment.mapped()).is_some()
     }
 
     /// Says goodbye, waits until the host has read everything that was sent, and closes

@@ -8,11 +8,12 @@ use std::{
 use shm_primitives::hub::HubGeometry;
 
 use crate::{
+    broadcast::{BROADCAST, Publisher, TopicConfig},
     config::{LinkConfig, LinkGeometry},
     credentials::CredentialsPolicy,
     deadline::Deadline,
     door::Door,
-    error::{AcceptError, CreateError, OsError},
+    error::{AcceptError, CreateError, OsError, PublishError},
     hub::{Hub, HubCore},
     link::Link,
     os::{fence, memory, poll::Epoll},
@@ -51,6 +52,8 @@ pub struct Host {
     hub: Hub,
     rendezvous: Rendezvous,
     attached: VecDeque<Link>,
+    /// Of the topic of `publish`, once that was called.
+    publisher: Option<Publisher>,
 }
 
 /// The configuration of a host.
@@ -70,6 +73,7 @@ pub struct HostBuilder {
     max_guests: u64,
     link: LinkConfig,
     policy: CredentialsPolicy,
+    topics: Vec<(String, TopicConfig)>,
 }
 
 impl HostBuilder {
@@ -85,6 +89,20 @@ impl HostBuilder {
     pub fn link(mut self, config: LinkConfig) -> Self {
         self.link = config;
         self
+    }
+
+    /// Adds a topic, in which the host publishes values for all its guests. Names have 1 to 64
+    /// bytes; up to 256 topics. Default: none.
+    #[must_use]
+    pub fn topic(mut self, name: impl Into<String>, config: TopicConfig) -> Self {
+        self.topics.push((name.into(), config));
+        self
+    }
+
+    /// Adds the topic [`BROADCAST`], that of [`Host::publish`].
+    #[must_use]
+    pub fn broadcast(self, config: TopicConfig) -> Self {
+        self.topic(BROADCAST, config)
     }
 
     /// Who may attach. Default: processes of the same user.
@@ -103,7 +121,11 @@ impl HostBuilder {
     /// [`CreateError::Path`] if it cannot be used, [`CreateError::Geometry`] for
     /// impossible sizes, [`CreateError::Os`] if memory or descriptors ran out.
     pub fn create(self, path: impl AsRef<Path>) -> Result<Host, CreateError> {
-        let geometry = HubGeometry::new(self.max_guests)?;
+        let mut topics = Vec::new();
+        for (name, config) in &self.topics {
+            topics.push((name.as_str(), config.geometry()?));
+        }
+        let geometry = HubGeometry::new(self.max_guests, topics)?;
         let link = LinkGeometry::new(&self.link)?;
         let rendezvous = Rendezvous::create(path.as_ref(), self.policy.admits_others())?;
         let incarnation = random()?;
@@ -117,7 +139,12 @@ impl HostBuilder {
         let segment = (segment, descriptor);
         let core = HubCore::new(segment, geometry, incarnation, link, self.policy, door);
         tracing::debug!(path = %rendezvous.path().display(), "host created");
-        Ok(Host { hub: Hub(Arc::new(core)), rendezvous, attached: VecDeque::new() })
+        Ok(Host {
+            hub: Hub(Arc::new(core)),
+            rendezvous,
+            attached: VecDeque::new(),
+            publisher: None,
+        })
     }
 }
 
@@ -138,6 +165,7 @@ impl Host {
             max_guests: 64,
             link: LinkConfig::default(),
             policy: CredentialsPolicy::default(),
+            topics: Vec::new(),
         }
     }
 
@@ -184,7 +212,25 @@ impl Host {
         }
     }
 
-    /// The hub, for any thread: reservations, evictions, statistics.
+    /// Publishes a value for all guests in the topic [`BROADCAST`], which was configured by
+    /// [`HostBuilder::broadcast`]; returns its position, counted from 0.
+    ///
+    /// Guests [subscribe](crate::Guest::subscribe) to it. For other topics there is
+    /// [`Hub::publisher`].
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::TooLarge`] if it is larger than the topic's largest,
+    /// [`PublishError::Topic`] if there is no such topic or another publisher of it is in use.
+    pub fn publish(&mut self, value: &[u8]) -> Result<u64, PublishError> {
+        let publisher = match &mut self.publisher {
+            Some(publisher) => publisher,
+            none => none.insert(self.hub.publisher(BROADCAST)?),
+        };
+        Ok(publisher.publish(value)?)
+    }
+
+    /// The hub, for any thread: reservations, evictions, publishers, statistics.
     #[must_use]
     pub fn hub(&self) -> &Hub {
         &self.hub

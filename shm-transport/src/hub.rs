@@ -14,12 +14,13 @@ use shm_primitives::{
 };
 
 use crate::{
+    broadcast::{Publisher, TypedPublisher, Value, attendant::Attendant, topic::TopicCore},
     config::LinkGeometry,
     credentials::CredentialsPolicy,
     door::Door,
-    error::LinkEnd,
+    error::{LinkEnd, TopicError},
     link::core::{LinkCore, Registration},
-    os::memory::Segment,
+    os::{fence, memory::Segment},
 };
 
 /// The host's own view of its hub. Clones are handles to the same hub, for any thread.
@@ -35,6 +36,7 @@ pub(crate) struct HubCore {
     pub(crate) policy: CredentialsPolicy,
     pub(crate) table: PeerTable<Mapped>,
     pub(crate) door: Door,
+    pub(crate) topics: Vec<Arc<TopicCore>>,
     /// The process that made it.
     owner: u32,
     state: Mutex<State>,
@@ -112,6 +114,26 @@ impl Hub {
         self.0.state().statistics
     }
 
+    /// The publisher of a topic, of which there is one at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError::Unknown`] if the host was not configured with the topic,
+    /// [`TopicError::Taken`] while another publisher of it is in use.
+    pub fn publisher(&self, topic: &str) -> Result<Publisher, TopicError> {
+        Publisher::new(&self.0, topic)
+    }
+
+    /// The publisher of a topic whose values are of one type.
+    ///
+    /// # Errors
+    ///
+    /// As [`publisher`](Self::publisher), and [`TopicError::ValueSize`] if the topic is
+    /// configured for values of another size.
+    pub fn typed_publisher<T: Value>(&self, topic: &str) -> Result<TypedPublisher<T>, TopicError> {
+        TypedPublisher::new(self.publisher(topic)?)
+    }
+
     /// Says goodbye to all guests: each receives what was sent to it, then learns that
     /// the host is leaving. New guests are refused from now on.
     ///
@@ -134,11 +156,27 @@ impl HubCore {
         policy: CredentialsPolicy,
         door: Door,
     ) -> Self {
+        // The guests' readers do not fence; the alarm of those that sleep is this process's.
+        let segment = if fence::register() { segment.with_asymmetric_fence() } else { segment };
         let table = geometry.peer_table(segment.mapped());
+        let topic = |topic| Arc::new(TopicCore::new(topic, segment.mapped()));
+        let topics = geometry.topics().iter().map(topic).collect();
         let links = (0..geometry.peers()).map(|_| None).collect();
         let state = Mutex::new(State { statistics: HubStatistics::default(), links });
         let owner = std::process::id();
-        Self { segment, descriptor, geometry, incarnation, link, policy, table, door, owner, state }
+        Self {
+            segment,
+            descriptor,
+            geometry,
+            incarnation,
+            link,
+            policy,
+            table,
+            door,
+            topics,
+            owner,
+            state,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -212,6 +250,8 @@ impl HubCore {
 pub(crate) struct HubEntry {
     pub(crate) hub: Arc<HubCore>,
     pub(crate) peer: PeerId,
+    /// Who wakes the guest's subscribers; none if the hub has no topics.
+    pub(crate) attendant: Option<Arc<Attendant>>,
 }
 
 impl Registration for HubEntry {
@@ -231,6 +271,9 @@ impl Registration for HubEntry {
     }
 
     fn release(&self) {
+        if let Some(attendant) = &self.attendant {
+            attendant.dismiss();
+        }
         self.hub.release(self.peer);
     }
 }

@@ -64,6 +64,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("shm-transport supports Linux only: it is built on memfd, futex and pidfd");
 
+mod broadcast;
 mod config;
 mod credentials;
 mod deadline;
@@ -75,17 +76,23 @@ mod hub;
 mod link;
 mod link_set;
 mod os;
+mod patience;
 mod rendezvous;
 mod spawn;
 mod watch;
 mod wire;
 
+pub use broadcast::{
+    BROADCAST, Published, Publisher, Subscriber, TopicConfig, TypedPublisher, TypedSubscriber,
+    Value,
+};
 pub use config::LinkConfig;
 pub use credentials::{CredentialsPolicy, PeerCredentials};
 pub use deadline::Deadline;
 pub use error::{
     AcceptError, AttachError, BadDescriptor, BatchError, Corruption, CreateError, DetachError,
-    LinkEnd, OsError, PathError, RecvError, SendError, SpawnError,
+    LinkEnd, OsError, PathError, PublishError, RecvError, SendError, SpawnError, SubscriberError,
+    TopicError,
 };
 pub use guest::{Guest, GuestBuilder};
 pub use host::{Host, HostBuilder};
@@ -95,6 +102,7 @@ pub use link_set::{LinkEvent, LinkKey, LinkSet};
 pub use spawn::{CommandExt, SpawnedGuest};
 
 pub use shm_primitives::{
+    broadcast::{BadSlot, Start, TooLarge},
     header::{GeometryError, HeaderError},
     hub::HubStatistics,
     peer::{PeerDetails, PeerError, PeerId, PeerState},

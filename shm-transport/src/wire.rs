@@ -3,8 +3,9 @@
 //! ```text
 //! guest                                    host
 //!   Hello: version, ticket      ─────▶       checks credentials, reserves an entry
-//!                               ◀─────  Welcome: geometry, descriptors of the hub and of
-//!   maps and checks them, makes              the host's outbox; or Refusal: why not
+//!                               ◀─────  Welcome: geometry, descriptors of the hub, of the
+//!                                         host's outbox and, if the hub has topics, of a
+//!   maps and checks them, makes           socket for subscriptions; or Refusal: why not
 //!   and seals its own outbox
 //!   Claim: its descriptor       ─────▶       checks the seals, maps, claims the entry
 //!                               ◀─────  Admitted; or Refusal
@@ -16,7 +17,6 @@ use std::time::Duration;
 
 use shm_primitives::{
     header::GeometryError,
-    hub::HubGeometry,
     outbox::OutboxGeometry,
     peer::PeerId,
     pool::{MAX_CLASSES, PoolGeometry, SizeClass},
@@ -25,7 +25,7 @@ use shm_primitives::{
 use crate::config::LinkGeometry;
 
 /// The version of this protocol.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// The most bytes that a message of the handshake has.
 pub(crate) const MAX_MESSAGE: usize = 512;
 
@@ -71,16 +71,20 @@ pub(crate) struct Welcome {
     pub(crate) peer: PeerId,
     pub(crate) incarnation: u128,
     pub(crate) fences: bool,
-    pub(crate) hub: HubGeometry,
+    /// Size of the hub segment in bytes.
+    pub(crate) hub_size: u64,
+    /// Whether the hub has topics; then a socket for subscriptions comes as well.
+    pub(crate) topics: bool,
     pub(crate) link: LinkGeometry,
 }
 
 impl Welcome {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let Self { peer, incarnation, fences, hub, link } = self;
+        let Self { peer, incarnation, fences, hub_size, topics, link } = self;
         let mut out = Writer::default();
         out.u64(WELCOME).u32((*fences).into()).u32(peer.index).u32(peer.epoch);
-        out.u64(*incarnation as u64).u64((*incarnation >> 64) as u64).u32(hub.peers());
+        out.u64(*incarnation as u64).u64((*incarnation >> 64) as u64);
+        out.u64(*hub_size).u32((*topics).into());
         out.u64(link.outbox.capacity()).u32(link.inline_max).u64(link.max_message);
         out.u64(link.spin.as_nanos().try_into().unwrap_or(u64::MAX));
         out.u32(link.pool.sealed().into()).u32(link.pool.classes().len() as u32);
@@ -97,7 +101,7 @@ impl Welcome {
         let fences = input.u32()? != 0;
         let peer = PeerId { index: input.u32()?, epoch: input.u32()? };
         let incarnation = u128::from(input.u64()?) | u128::from(input.u64()?) << 64;
-        let peers = input.u32()?;
+        let (hub_size, topics) = (input.u64()?, input.u32()? != 0);
         let (capacity, inline_max, max_message) = (input.u64()?, input.u32()?, input.u64()?);
         let spin = Duration::from_nanos(input.u64()?);
         let (sealed, count) = (input.u32()?, input.u32()?);
@@ -112,7 +116,7 @@ impl Welcome {
             let pool = PoolGeometry::new(&classes, sealed)?;
             let outbox = OutboxGeometry::new(capacity, pool.acks())?;
             let link = LinkGeometry::checked(outbox, pool, inline_max, max_message, spin);
-            Ok(Self { peer, incarnation, fences, hub: HubGeometry::new(peers.into())?, link })
+            Ok(Self { peer, incarnation, fences, hub_size, topics, link })
         };
         Some(checked())
     }
@@ -220,7 +224,8 @@ mod tests {
             peer: PeerId { index: 3, epoch: 4 },
             incarnation: u128::MAX - 5,
             fences: true,
-            hub: HubGeometry::new(7).unwrap(),
+            hub_size: 123,
+            topics: true,
             link: LinkGeometry::new(&LinkConfig::default()).unwrap(),
         }
     }

@@ -18,7 +18,7 @@ const ENTRY: u64 = 128;
 const USED: u64 = 8 + 8 + 48;
 
 fn table(peers: u64) -> (LoomMem, PeerTable<LoomMem>) {
-    let geometry = HubGeometry::new(peers).expect("some peers");
+    let geometry = HubGeometry::new(peers, []).expect("some peers");
     let entry = |index: u64| {
         let start = TABLE + ENTRY * index;
         Area::Words64(start..start + USED)

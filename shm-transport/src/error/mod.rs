@@ -4,8 +4,10 @@ mod attach;
 mod host;
 mod link;
 mod os;
+mod topic;
 
 pub use attach::AttachError;
 pub use host::{AcceptError, CreateError, PathError, SpawnError};
 pub use link::{BatchError, Corruption, DetachError, LinkEnd, RecvError, SendError};
 pub use os::{BadDescriptor, OsError};
+pub use topic::{PublishError, SubscriberError, TopicError};

@@ -2,7 +2,7 @@ use std::{
     fmt,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -20,9 +20,8 @@ use crate::{
     config::LinkGeometry,
     error::{Corruption, LinkEnd, OsError},
     os::{connection::Connection, futex, memory::Segment, process, socket},
+    watch::{self, Watched},
 };
-
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 const OPEN: u32 = 0;
 const DEPARTED: u32 = 1;
@@ -92,7 +91,7 @@ impl LinkCore {
             data_waker: Waker::new(ours, DATA_BELL, theirs, DATA_SLEEP),
             space_waker: Waker::new(ours, SPACE_BELL, theirs, SPACE_SLEEP),
             inbox: Mutex::new(Inbox::new(&geometry)),
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            id: watch::new_id(),
             own,
             peer,
             geometry,
@@ -162,6 +161,7 @@ impl LinkCore {
         match self.state.load(Ordering::Acquire) {
             DEPARTED => LinkEnd::Departed,
             EVICTED => LinkEnd::Evicted,
+            CLOSED => LinkEnd::Departed,
             CORRUPT => {
                 LinkEnd::Corrupt(self.corruption.get().copied().unwrap_or(Corruption::Socket))
             }
@@ -217,14 +217,6 @@ impl LinkCore {
         if let Some(entry) = &self.entry {
             entry.release();
         }
-    }
-
-    /// The peer's process is gone for certain.
-    pub(crate) fn notice_death(&self) {
-        self.notice_hang_up();
-        // Whoever polls the socket learns of it, even if a child that the peer forked
-        // still holds the other end.
-        socket::hang_up(self.socket.as_fd());
     }
 
     /// Says goodbye: nothing more will be sent. What was sent stays to be read.
@@ -314,6 +306,19 @@ impl LinkCore {
     /// The other side's signs of life so far, by its own account.
     pub(crate) fn peer_beats(&self) -> u64 {
         self.peer.mapped().load64(HEARTBEAT, HINT)
+    }
+}
+
+impl Watched for LinkCore {
+    fn notice(self: Arc<Self>) {
+        self.notice_hang_up();
+    }
+
+    fn notice_death(self: Arc<Self>) {
+        self.notice_hang_up();
+        // Whoever polls the socket learns of it, even if a child that the peer forked
+        // still holds the other end.
+        socket::hang_up(self.socket.as_fd());
     }
 }
 

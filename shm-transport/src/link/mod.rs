@@ -110,7 +110,7 @@ impl Link {
         let receipts = SlotReceipts::new(&geometry.pool, &geometry.outbox).map_err(mismatch)?;
         let core = Arc::new(LinkCore::new(own, peer_outbox, geometry, socket, process, entry));
         let open = Arc::new(Open(core));
-        watch::watch(&open.0)?;
+        watch::watch_link(&open.0)?;
         Ok(Self {
             sender: Sender::new(Arc::clone(&open), pool),
             receiver: Receiver::new(open, receipts),

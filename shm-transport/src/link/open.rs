@@ -11,7 +11,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         // In a forked child the link is its parent's to close.
         if self.0.socket.is_own() {
-            watch::forget(&self.0);
+            watch::forget_link(&self.0);
             self.0.close();
         }
     }

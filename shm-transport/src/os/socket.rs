@@ -19,7 +19,7 @@ use super::foreign::{self, Foreign};
 use crate::error::OsError;
 
 /// The most descriptors that one message of ours carries.
-const MAX_DESCRIPTORS: usize = 2;
+const MAX_DESCRIPTORS: usize = 3;
 /// The most descriptors that any message can carry (`SCM_MAX_FD` of unix(7)).
 const MOST_DESCRIPTORS: usize = 253;
 

@@ -1,0 +1,14 @@
+//! Values that a host publishes for all its guests.
+
+pub(crate) mod attendant;
+mod publisher;
+mod subscriber;
+pub(crate) mod topic;
+mod typed;
+
+pub use publisher::Publisher;
+pub use subscriber::{Published, Subscriber};
+pub use topic::{BROADCAST, TopicConfig};
+pub use typed::{TypedPublisher, TypedSubscriber, Value};
+
+pub(crate) use subscriber::Subscriptions;
