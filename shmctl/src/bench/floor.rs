@@ -40,6 +40,16 @@ impl Floor {
         unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().cast()) }
     }
 
+    /// Tells all who share the buffer a number.
+    pub fn say(&self, number: u64) {
+        self.word().store(number, Ordering::Release);
+    }
+
+    /// The number that was said last.
+    pub fn said(&self) -> u64 {
+        self.word().load(Ordering::Acquire)
+    }
+
     /// Writes `payload` and hands the buffer to the other side.
     #[inline]
     pub fn send(&mut self, payload: &[u8]) {

@@ -1,8 +1,10 @@
 //! `shmctl bench`: two processes on two processors, the library and the floor in turn.
 
+mod broadcast;
 mod floor;
 mod pair;
 mod pingpong;
+mod processors;
 mod report;
 
 use std::{error::Error, process::ExitCode};
@@ -13,6 +15,12 @@ pub enum Command {
     /// Round trips of one message between two processes, beside the bare ping-pong
     /// through one shared buffer.
     Pingpong(pingpong::Options),
+    /// How long a published value takes to another process, beside the bare ping-pong, and
+    /// what publishing costs by number of readers.
+    Broadcast(broadcast::Options),
+    /// A reader process of a benchmark.
+    #[command(hide = true)]
+    Reader(broadcast::ReaderOptions),
     /// The other process of a benchmark.
     #[command(hide = true)]
     Peer(pair::PeerOptions),
@@ -22,6 +30,8 @@ pub enum Command {
 pub fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
     match command {
         Command::Pingpong(options) => pingpong::run(options)?,
+        Command::Broadcast(options) => broadcast::run(options)?,
+        Command::Reader(options) => broadcast::run_reader(options)?,
         Command::Peer(options) => pingpong::run_peer(options)?,
     }
     Ok(ExitCode::SUCCESS)

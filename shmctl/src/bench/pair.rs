@@ -7,10 +7,12 @@ use std::{
     time::Duration,
 };
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use shm_transport::{CommandExt, Guest, Host, Link, LinkConfig};
 
-use super::floor::Floor;
+use super::{
+    floor::Floor,
+    processors::{pin, two_processors},
+};
 
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -61,11 +63,7 @@ impl Drop for Other {
 impl Pair {
     /// Starts the other process, each on a processor of its own.
     pub fn start(size: usize, burst: usize, rounds: usize) -> Result<Self, Box<dyn Error>> {
-        let allowed = sched_getaffinity(None)?;
-        let mut processors = (0..CpuSet::MAX_CPU).filter(|&number| allowed.is_set(number));
-        let (Some(here), Some(there)) = (processors.next(), processors.next()) else {
-            return Err("two processors are needed to measure two processes".into());
-        };
+        let (here, there) = two_processors()?;
         let directory = tempfile::tempdir()?;
         let max_message = LinkConfig::default().max_message.max(size as u64);
         let mut host = Host::builder()
@@ -104,10 +102,4 @@ pub fn join(options: &PeerOptions) -> Result<Side, Box<dyn Error>> {
     let mut link = Guest::attach_inherited(WAIT)?.link;
     link.send(&[], WAIT)?;
     Ok(Side { link, floor })
-}
-
-fn pin(processor: usize) -> Result<(), Box<dyn Error>> {
-    let mut set = CpuSet::new();
-    set.set(processor);
-    Ok(sched_setaffinity(None, &set)?)
 }
