@@ -144,6 +144,9 @@ impl Hub {
         for link in self.0.links() {
             link.say_goodbye();
         }
+        for topic in &self.0.topics {
+            topic.wake_all();
+        }
     }
 }
 

@@ -149,7 +149,7 @@ impl Cursor {
                 break;
             }
         }
-        let end = core.end_so_far()?;
+        let end = core.look_for_end()?;
         // What was published before the end comes first.
         let left = self.reader.is_ready().then(|| self.reader.next(&mut self.value));
         match left {
@@ -300,7 +300,7 @@ impl Subscriber {
             Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => return Ok(true),
             Err(errno) => return Err(OsError::new("tell the host of a sleep", errno).into()),
         }
-        Ok(self.cursor.reader.is_ready())
+        Ok(self.cursor.reader.is_ready() || self.subscriptions.core.look_for_end().is_some())
     }
 
     /// A descriptor for poll and epoll: readable after [`arm`](Self::arm) when there is

@@ -6,7 +6,7 @@ use std::sync::{
 use shm_primitives::{
     Mapped,
     broadcast::{Alarm, BroadcastGeometry, BroadcastWriter},
-    header::GeometryError,
+    header::{GeometryError, goodbye_of},
     hub::Topic,
 };
 
@@ -113,7 +113,8 @@ impl TopicCore {
         self.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has a subscriber woken when there is a value at `position` or after it.
+    /// Has a subscriber woken when there is a value at `position` or after it, or when the host
+    /// says goodbye.
     pub(crate) fn wake_at(&self, subscription: &Arc<Subscription>, position: u64, sleep: Sleep) {
         let is_there = {
             let mut sleepers = self.sleepers();
@@ -126,7 +127,8 @@ impl TopicCore {
                     }
                 }
             }
-            sleepers.alarm.set(position)
+            // Who says goodbye wakes all under the same lock afterwards.
+            sleepers.alarm.set(position) || goodbye_of(&self.memory).is_some()
         };
         if is_there {
             self.wake_all();
