@@ -31,7 +31,7 @@ use rustix::{
 use crate::WAIT;
 
 /// The version of the handshake.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Seals of memory with one writer.
 pub const ONE_WRITER: SealFlags =
     SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::FUTURE_WRITE).union(SealFlags::SEAL);
@@ -81,6 +81,10 @@ pub struct RawAnswer {
 pub struct RawGeometry {
     /// The guest's entry and epoch.
     pub peer: (u32, u32),
+    /// Size of the hub.
+    pub hub: u64,
+    /// Whether the hub has topics.
+    pub topics: bool,
     /// Bytes in each ring.
     pub capacity: u64,
     /// Release acks in each outbox.
@@ -173,8 +177,19 @@ impl RawSocket {
         self.hello(VERSION, (0, 0)).expect("the host listens");
         let answer = self.receive(WAIT).expect("an answer");
         let geometry = RawGeometry::parse(&answer.message).expect("a welcome");
-        let [hub, outbox] = <[OwnedFd; 2]>::try_from(answer.descriptors).expect("two descriptors");
-        RawWelcome { socket: self, geometry, hub, outbox }
+        let mut descriptors = answer.descriptors.into_iter();
+        let hub = descriptors.next().expect("the hub");
+        let outbox = descriptors.next().expect("an outbox");
+        let control = descriptors.next().map(RawSocket::from);
+        assert_eq!(control.is_some(), geometry.topics, "a socket for subscriptions");
+        assert!(descriptors.next().is_none(), "no more descriptors");
+        RawWelcome { socket: self, geometry, hub, outbox, control }
+    }
+}
+
+impl From<OwnedFd> for RawSocket {
+    fn from(socket: OwnedFd) -> Self {
+        Self { socket }
     }
 }
 
@@ -195,18 +210,21 @@ impl RawGeometry {
         if u64_at(0)? != tag(b"SHMWELCM") {
             return None;
         }
-        // Tag, fences, entry, epoch, incarnation, peers.
+        // Tag, fences, entry, epoch, incarnation, size of the hub, topics, capacity, inline
+        // limit, largest message, spin.
         let peer = (u32_at(12)?, u32_at(16)?);
-        let capacity = u64_at(40)?;
-        let (sealed, count) = (u32_at(68)?, u32_at(72)?);
+        let (hub, topics) = (u64_at(36)?, u32_at(44)? != 0);
+        let capacity = u64_at(48)?;
+        let (sealed, count) = (u32_at(76)?, u32_at(80)?);
         let mut classes = Vec::new();
         for class in 0..count as usize {
-            let at = 76 + 12 * class;
+            let at = 84 + 12 * class;
             classes.push((u32_at(at)?, u32_at(at + 4)?, u32_at(at + 8)?));
         }
         let acks = sealed + classes.iter().map(|(_, slots, extents)| slots * extents).sum::<u32>();
         let ring = (at::ACKS + 4 * u64::from(acks) + 127) & !127;
-        Some(Self { peer, capacity, acks, classes, ring, total: ring + capacity })
+        let total = ring + capacity;
+        Some(Self { peer, hub, topics, capacity, acks, classes, ring, total })
     }
 }
 
@@ -221,6 +239,8 @@ pub struct RawWelcome {
     pub hub: OwnedFd,
     /// The host's outbox.
     pub outbox: OwnedFd,
+    /// Where subscriptions are made; none if the hub has no topics.
+    pub control: Option<RawSocket>,
 }
 
 impl RawWelcome {
@@ -242,11 +262,12 @@ impl RawWelcome {
     /// If the kernel refuses to map it.
     #[must_use]
     pub fn mapped_with(self, own: OwnedFd) -> RawGuest {
-        let Self { socket, geometry, hub, outbox } = self;
+        let Self { socket, geometry, hub, outbox, control } = self;
         let size = geometry.total as usize;
         let memory = RawMemory::map(own.as_fd(), size, true).expect("its outbox is its to write");
         let host = RawMemory::map(outbox.as_fd(), size, false).expect("the host's is readable");
-        RawGuest { socket, geometry, hub, outbox, own, memory, host, position: 0, read: 0 }
+        let (position, read) = (0, 0);
+        RawGuest { socket, geometry, hub, outbox, control, own, memory, host, position, read }
     }
 
     /// Attaches as an honest guest would.
@@ -274,6 +295,8 @@ pub struct RawGuest {
     pub hub: OwnedFd,
     /// The host's outbox.
     pub outbox: OwnedFd,
+    /// Where subscriptions are made; none if the hub has no topics.
+    pub control: Option<RawSocket>,
     /// This guest's outbox.
     pub own: OwnedFd,
     /// This guest's outbox, writable.

@@ -19,7 +19,7 @@ use rustix::net::{
 use shm_tests::{
     Place, WAIT, eventually, peer, peer_command,
     process::Peer,
-    raw::{RawSocket, tag},
+    raw::{RawSocket, VERSION, tag},
 };
 use shm_transport::{
     AcceptError, AttachError, CreateError, CredentialsPolicy, Deadline, GeometryError, Guest, Host,
@@ -105,12 +105,13 @@ fn a_socket_that_answers_something_else_is_not_a_hub() {
     let garbage: [&[u8]; 4] = [b"HTTP/1.1 400 Bad Request", &[0; 512], &welcome, &[0xff; 4096]];
     for answer in garbage {
         thread::scope(|scope| {
-            scope.spawn(|| {
+            let connection = scope.spawn(|| {
                 let connection = accept(&listener).unwrap();
                 send(&connection, answer, rustix::net::SendFlags::NOSIGNAL).unwrap();
                 connection
             });
             let error = Guest::attach(place.hub(), WAIT).map(drop).unwrap_err();
+            drop(connection.join().unwrap());
             assert!(matches!(error, AttachError::NotAHub(_)), "{error:?}");
         });
     }
@@ -348,7 +349,7 @@ fn a_guest_refuses_hosts_that_its_own_policy_does_not_trust() {
 fn a_guest_of_another_version_is_told_the_hosts() {
     let place = Place::new();
     let mut host = place.small_host();
-    for version in [0, 2, u32::MAX] {
+    for version in [0, VERSION - 1, VERSION + 1, u32::MAX] {
         let guest = RawSocket::connect(&place.hub());
         guest.hello(version, (0, 0)).unwrap();
         let answer = eventually(|| {
@@ -357,7 +358,7 @@ fn a_guest_of_another_version_is_told_the_hosts() {
         });
         assert_eq!(answer.message[..8], tag(b"SHMREFUS").to_le_bytes());
         assert_eq!(answer.message[8..12], 1u32.to_le_bytes(), "a refusal of the version");
-        assert_eq!(answer.message[12..16], 1u32.to_le_bytes(), "the host's version");
+        assert_eq!(answer.message[12..16], VERSION.to_le_bytes(), "the host's version");
         assert!(answer.descriptors.is_empty());
     }
     assert!(host.hub().peers().is_empty());
@@ -368,13 +369,14 @@ fn a_guest_of_another_version_is_told_the_hosts() {
     let mut refusal = tag(b"SHMREFUS").to_le_bytes().to_vec();
     refusal.extend([1, 0, 0, 0, 77, 0, 0, 0, 0, 0, 0, 0]);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let connection = scope.spawn(|| {
             let connection = accept(&listener).unwrap();
             send(&connection, &refusal, rustix::net::SendFlags::NOSIGNAL).unwrap();
             connection
         });
         let error = Guest::attach(&other, WAIT).map(drop).unwrap_err();
-        assert!(matches!(error, AttachError::Version { host: 77, guest: 1 }), "{error:?}");
+        drop(connection.join().unwrap());
+        assert!(matches!(error, AttachError::Version { host: 77, guest: VERSION }), "{error:?}");
         says(&error, &["77", "same release"]);
     });
 }
