@@ -13,6 +13,7 @@
 //!    512     4  data bell    owner's sending half       peer's receiver BELL_RING
 //!    516     4  space bell   owner, any thread          peer's sender BELL_RING
 //!    640     8  heartbeat    owner                      peer          a hint
+//!    648     8  dropped      owner's sending half       peer          a hint
 //!    768   4·n  acks         owner, whoever held a slot peer's sender ACK_PUBLISH
 //!      r     c  ring         owner's sending half       peer's receiver FRAME_PUBLISH
 //! ```
@@ -40,6 +41,10 @@ pub const DATA_BELL: Offset = Offset::new(512);
 pub const SPACE_BELL: Offset = Offset::new(516);
 /// Counts signs of life of the owner.
 pub const HEARTBEAT: Offset = Offset::new(640);
+/// Counts the messages that the owner's sending half dropped instead of waiting for room
+/// for them. It is stored before the next frame is published, so a peer that has received
+/// a message knows of all that were dropped before it.
+pub const DROPPED: Offset = Offset::new(648);
 
 const ACKS: Offset = Offset::new(768);
 /// Control words that different threads write lie this far apart: two cache lines,
@@ -56,6 +61,8 @@ const _: () = assert!(TAIL.bytes() - HEAD.bytes() >= APART);
 const _: () = assert!(DATA_SLEEP.bytes() - TAIL.bytes() >= APART);
 const _: () = assert!(DATA_BELL.bytes() - DATA_SLEEP.bytes() >= APART);
 const _: () = assert!(HEARTBEAT.bytes() - DATA_BELL.bytes() >= APART);
+// Both are rarely written.
+const _: () = assert!(DROPPED.bytes() - HEARTBEAT.bytes() == 8);
 const _: () = assert!(ACKS.bytes() - HEARTBEAT.bytes() >= APART);
 
 /// The checked sizes of an outbox.

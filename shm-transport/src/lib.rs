@@ -69,6 +69,7 @@ mod credentials;
 mod deadline;
 mod door;
 mod error;
+mod fan_out;
 mod guest;
 mod host;
 mod hub;
@@ -85,12 +86,13 @@ pub use credentials::{CredentialsPolicy, PeerCredentials};
 pub use deadline::Deadline;
 pub use error::{
     AcceptError, AttachError, BadDescriptor, BatchError, Corruption, CreateError, DetachError,
-    LinkEnd, OsError, PathError, RecvError, SendError, SpawnError,
+    FanOutError, LinkEnd, OsError, PathError, RecvError, SendError, SpawnError,
 };
+pub use fan_out::{FanOut, Missed, SlowGuest};
 pub use guest::{Guest, GuestBuilder};
 pub use host::{Host, HostBuilder};
 pub use hub::{Hub, PeerEntry, Reservation};
-pub use link::{CHUNK, Link, Message, Receiver, SealedPayload, SendGrant, Sender};
+pub use link::{CHUNK, Link, Message, Receiver, SealedPayload, SendGrant, Sender, SharedPayload};
 pub use link_set::{LinkEvent, LinkKey, LinkSet};
 pub use spawn::{CommandExt, SpawnedGuest};
 

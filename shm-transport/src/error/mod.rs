@@ -7,5 +7,5 @@ mod os;
 
 pub use attach::AttachError;
 pub use host::{AcceptError, CreateError, PathError, SpawnError};
-pub use link::{BatchError, Corruption, DetachError, LinkEnd, RecvError, SendError};
+pub use link::{BatchError, Corruption, DetachError, FanOutError, LinkEnd, RecvError, SendError};
 pub use os::{BadDescriptor, OsError};
