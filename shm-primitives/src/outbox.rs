@@ -25,6 +25,7 @@
 use crate::{
     header::{GeometryError, HEADER_SIZE, HeaderError, SegmentHeader, SegmentKind},
     memory::{Memory, Offset},
+    order::HINT,
 };
 
 /// How far the owner has written its own ring, in bytes since the beginning.
@@ -42,8 +43,7 @@ pub const SPACE_BELL: Offset = Offset::new(516);
 /// Counts signs of life of the owner.
 pub const HEARTBEAT: Offset = Offset::new(640);
 /// Counts the messages that the owner's sending half dropped instead of waiting for room
-/// for them. It is stored before the next frame is published, so a peer that has received
-/// a message knows of all that were dropped before it.
+/// for them: see [`say_dropped`].
 pub const DROPPED: Offset = Offset::new(648);
 
 const ACKS: Offset = Offset::new(768);
@@ -64,6 +64,19 @@ const _: () = assert!(HEARTBEAT.bytes() - DATA_BELL.bytes() >= APART);
 // Both are rarely written.
 const _: () = assert!(DROPPED.bytes() - HEARTBEAT.bytes() == 8);
 const _: () = assert!(ACKS.bytes() - HEARTBEAT.bytes() >= APART);
+
+/// Tells the peer how many messages were dropped so far.
+///
+/// The sending half says it before it publishes its next frame. So a peer that has a frame
+/// knows of all that were dropped before it, by `FRAME_PUBLISH`.
+pub fn say_dropped<M: Memory>(own: &M, total: u64) {
+    own.store64(DROPPED, total, HINT);
+}
+
+/// How many messages the owner of an outbox has dropped so far, by its own account.
+pub fn dropped_by<M: Memory>(peer: &M) -> u64 {
+    peer.load64(DROPPED, HINT)
+}
 
 /// The checked sizes of an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! One message to all links of a set.
 //!
-//! A message that fits inline is copied into each ring. A larger one is made once, sealed,
-//! and its descriptor goes to each link under a number of that link's own pool. So what a
-//! guest can keep in use is bounded by its own link, as for any sealed payload, and the
-//! memory is there once however many have it.
+//! A small message is copied into each ring or a slot. A large one is made once, sealed, and
+//! its descriptor goes to each link under a number of that link's own pool. So what a guest
+//! can keep in use is bounded by its own link, as for any sealed payload, and the memory is
+//! there once however many have it.
 //!
 //! Links that have room are served first, in one pass; only then the policy looks at those
 //! that have none.
@@ -81,14 +81,15 @@ pub struct FanOut {
 }
 
 impl LinkSet {
-    /// Queues a message to every link of the set. What does not fit inline is put into
-    /// sealed memory once, and each guest maps that one copy.
+    /// Queues a message to every link of the set. From 64 KiB on, and beyond the largest
+    /// slot, it is put into sealed memory once, and each guest maps that one copy. What is
+    /// smaller is copied to each, as by [`Sender::send`](crate::Sender::send), and so is
+    /// what goes to a link that carries no sealed payloads.
     ///
-    /// `slow` says what becomes of guests that have no room: in their ring or, for what
-    /// does not fit inline, for one more sealed payload
+    /// `slow` says what becomes of guests that have no room: in their ring, in their slots
+    /// or, for what is shared, for one more sealed payload
     /// ([`sealed_limit`](crate::LinkConfig::sealed_limit)). All others have theirs before
-    /// anybody is waited for, and one guest's trouble is no other's. A link that carries
-    /// no sealed payloads gets a copy in a slot.
+    /// anybody is waited for, and one guest's trouble is no other's.
     ///
     /// Each guest receives what is queued to it in order, together with what is sent to it
     /// alone.
@@ -137,7 +138,7 @@ impl LinkSet {
         let waits = matches!(slow, SlowGuest::Wait(_));
         let wanted = self.iter_mut().any(|(_, link)| {
             let room = |link: &mut Link| waits || link.sender.half.has_room_to_share();
-            link.sender.half.shares(len) && is_open(link) && room(link)
+            link.sender.half.should_share(len) && is_open(link) && room(link)
         });
         let shared = if wanted { Some(SharedPayload::new(message)) } else { None };
         let shared = shared.transpose().map_err(FanOutError::Os)?;
@@ -158,6 +159,7 @@ impl LinkSet {
             }
         }
         match slow {
+            _ if blocked.is_empty() => {}
             SlowGuest::Wait(deadline) => message.wait(blocked, deadline.fixed(), &mut all),
             SlowGuest::Drop => all.missed.extend(blocked.into_iter().map(Slow::drop_for)),
             SlowGuest::Evict => all.missed.extend(blocked.into_iter().map(Slow::evict)),
@@ -188,7 +190,7 @@ impl ToAll<'_> {
         }
         let half = &mut link.sender.half;
         match &self.shared {
-            _ if !half.shares(self.message.len()) => half.stage(self.message)?,
+            _ if !half.should_share(self.message.len()) => half.stage(self.message)?,
             Some(payload) => half.stage_shared(payload)?,
             None => return Err(StageError::Blocked(Blocked::Slots)),
         }

@@ -16,7 +16,7 @@ use shm_tests::{
 };
 use shm_transport::{
     Deadline, FanOut, FanOutError, Host, Link, LinkConfig, LinkEnd, LinkKey, LinkSet, Missed,
-    RecvError, SendError, SharedPayload, SlowGuest,
+    RecvError, SendError, SharedPayload, SizeClass, SlowGuest,
 };
 
 const INLINE: usize = 100;
@@ -132,7 +132,7 @@ fn a_large_payload_is_there_once_for_all_guests() {
     let place = Place::new();
     let mut host = place.host(Host::builder());
     let (mut links, mut guests) = guests::<4>(&mut host);
-    let sizes = [9 << 10, 300 << 10, 4 << 20];
+    let sizes = [64 << 10, 300 << 10, 4 << 20];
     for (number, len) in (0..).zip(sizes) {
         is_complete(&links.send_to_all(&pattern::message(number, len), wait()).unwrap(), 4);
         for (_, guest) in &mut guests {
@@ -396,9 +396,10 @@ fn a_message_that_is_too_large_for_one_is_queued_to_nobody() {
 
 #[test]
 fn a_link_without_sealed_payloads_gets_a_copy() {
-    let slots = LinkConfig { sealed_limit: 0, ..small() };
+    let size_classes = vec![SizeClass { slot_size: 32 << 10, extent_slots: 2, max_extents: 1 }];
+    let slots = LinkConfig { sealed_limit: 0, size_classes, ..small() };
     let (mut links, mut ends) = pairs(&[slots, small()]);
-    for len in [0, INLINE, 1000, 8 << 10] {
+    for len in [0, INLINE, 1000, 8 << 10, (8 << 10) + 1, 32 << 10] {
         let message = pattern::message(1, len);
         is_complete(&links.send_to_all(&message, wait()).unwrap(), 2);
         let copied = ends[0].1.recv(WAIT).unwrap().into_sealed().expect_err("it is a copy");
@@ -406,14 +407,14 @@ fn a_link_without_sealed_payloads_gets_a_copy() {
         drop(copied);
         let shared = ends[1].1.recv(WAIT).unwrap();
         assert_eq!(shared.to_bytes(), message);
-        assert_eq!(shared.into_sealed().is_ok(), len > 128, "{len} bytes");
+        assert_eq!(shared.into_sealed().is_ok(), len > 8 << 10, "{len} bytes");
     }
-    let error = links.send_to_all(&vec![0; (8 << 10) + 1], wait()).unwrap_err();
-    assert!(matches!(error, FanOutError::TooLarge { max: 8192, .. }), "{error:?}");
+    let error = links.send_to_all(&vec![0; (32 << 10) + 1], wait()).unwrap_err();
+    assert!(matches!(error, FanOutError::TooLarge { max: 32_768, .. }), "{error:?}");
     // Its slots are what it runs out of.
     let mut held = Vec::new();
     let copied = loop {
-        let all = links.send_to_all(&[3; 5000], SlowGuest::Drop).unwrap();
+        let all = links.send_to_all(&[3; SEALED], SlowGuest::Drop).unwrap();
         ends[1].1.recv(WAIT).unwrap();
         match all.missed[..] {
             [] => held.push(ends[0].1.recv(WAIT).unwrap().into_owned()),
@@ -422,6 +423,21 @@ fn a_link_without_sealed_payloads_gets_a_copy() {
         }
     };
     assert_eq!((copied, ends[0].1.missed(), ends[1].1.missed()), (2, 1, 0));
+}
+
+/// Copies of small messages cost less than what it takes to share them.
+#[test]
+fn what_fits_a_slot_is_shared_from_64_kib_on() {
+    let config = LinkConfig { sealed_limit: 2, ..LinkConfig::default() };
+    let (mut links, mut ends) = pairs(&[config.clone(), config]);
+    for len in [16 << 10, (64 << 10) - 1, 64 << 10, 1 << 20, 2 << 20] {
+        is_complete(&links.send_to_all(&pattern::message(1, len), wait()).unwrap(), 2);
+        for (_, end) in &mut ends {
+            let message = end.recv(WAIT).unwrap();
+            assert!(pattern::matches(1, &message.to_bytes()));
+            assert_eq!(message.into_sealed().is_ok(), len >= 64 << 10, "{len} bytes");
+        }
+    }
 }
 
 #[test]

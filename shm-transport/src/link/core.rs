@@ -12,7 +12,7 @@ use shm_primitives::{
     doorbell::{SleepMode, Waker},
     header::{Goodbye, goodbye_of, say_goodbye},
     order::HINT,
-    outbox::{DATA_BELL, DATA_SLEEP, DROPPED, HEARTBEAT, SPACE_BELL, SPACE_SLEEP},
+    outbox::{DATA_BELL, DATA_SLEEP, HEARTBEAT, SPACE_BELL, SPACE_SLEEP, dropped_by},
 };
 
 use super::inbox::{self, Drained, Inbox};
@@ -318,7 +318,7 @@ impl LinkCore {
 
     /// What the other side has dropped so far, by its own account.
     pub(crate) fn peer_dropped(&self) -> u64 {
-        self.peer.mapped().load64(DROPPED, HINT)
+        dropped_by(&self.peer.mapped())
     }
 }
 

@@ -175,7 +175,7 @@ impl Sender {
         payload: &SharedPayload,
         deadline: impl Into<Deadline>,
     ) -> Result<(), SendError> {
-        if !self.half.shares(payload.len()) {
+        if !self.half.can_share(payload.len()) {
             self.half.check_size(payload.len())?;
             return self.send(&payload.to_vec()?, deadline);
         }
@@ -197,7 +197,7 @@ impl Sender {
     /// As [`send_shared`](Self::send_shared), with [`SendError::Full`] instead of
     /// `TimedOut`.
     pub fn try_send_shared(&mut self, payload: &SharedPayload) -> Result<(), SendError> {
-        if !self.half.shares(payload.len()) {
+        if !self.half.can_share(payload.len()) {
             self.half.check_size(payload.len())?;
             return self.try_send(&payload.to_vec()?);
         }

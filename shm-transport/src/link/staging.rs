@@ -8,8 +8,7 @@ use std::{
 use rustix::io::Errno;
 use shm_primitives::{
     Frame, Mapped, Memory, Offset,
-    order::HINT,
-    outbox::DROPPED,
+    outbox::say_dropped,
     pool::{SlotAllocator, SlotId},
     ring::{GrantError, Producer},
 };
@@ -22,6 +21,10 @@ use crate::{
         socket,
     },
 };
+
+/// From this length on, in bytes, a message to several links is shared although it would
+/// fit a slot of each. A slot is faster up to about 1 MiB.
+const SHARED_FROM: usize = 64 << 10;
 
 /// All of a sender but its way of waiting.
 #[derive(Debug)]
@@ -179,11 +182,18 @@ impl Half {
         self.pool.allocate_sealed().map_err(|_| StageError::Blocked(Blocked::Slots))
     }
 
-    /// Whether a message of this length goes to several links as one sealed payload.
-    /// Otherwise it is copied to each.
-    pub(crate) fn shares(&self, len: usize) -> bool {
+    /// Whether this link can carry a message of this length as a payload that several
+    /// links share. Otherwise it is copied.
+    pub(crate) fn can_share(&self, len: usize) -> bool {
         let geometry = &self.core.geometry;
         len > geometry.inline_max as usize && geometry.pool.sealed() > 0
+    }
+
+    /// Whether it should: the memory that it saves is worth the system calls, or there is
+    /// no other way.
+    pub(crate) fn should_share(&self, len: usize) -> bool {
+        let largest_slot = self.core.geometry.pool.largest_slot() as usize;
+        self.can_share(len) && (len >= SHARED_FROM || len > largest_slot)
     }
 
     /// Takes a number for a payload that several links share, when there is room for a
@@ -210,8 +220,7 @@ impl Half {
     /// Counts a dropped message where the peer sees it.
     pub(crate) fn count_dropped(&mut self) {
         self.dropped = self.dropped.saturating_add(1);
-        // Before the next frame is published, and so seen with it at the latest.
-        self.core.own.mapped().store64(DROPPED, self.dropped, HINT);
+        say_dropped(&self.core.own.mapped(), self.dropped);
     }
 
     /// How many messages were dropped.
