@@ -560,3 +560,11 @@ fn a_count_that_a_hostile_guest_makes_up_is_a_number_and_nothing_else() {
     assert_eq!(guest.host.load64(at::DROPPED), 1);
     assert!(matches!(link.recv(Deadline::NOW), Err(RecvError::TimedOut)));
 }
+
+/// See `limits` of the helper.
+#[test]
+fn too_many_descriptors_under_way_are_no_guests_fault() {
+    let mut helper = peer!("limits", "descriptors-under-way", "");
+    assert_eq!(helper.answer(), "ok");
+    helper.succeeds();
+}
