@@ -9,7 +9,7 @@
 //!   [started](CommandExt::spawn_guest) it.
 //! - A [`Link`] sends and receives; it splits into a [`Sender`] and a [`Receiver`] for two
 //!   threads. Calls block until a [`Deadline`], or do not wait (`try_`).
-//! - A [`LinkSet`] waits on many links at once.
+//! - A [`LinkSet`] waits on many links at once, and sends to all of them.
 //!
 //! How a message travels depends on its size and is nobody's concern: inline in the ring,
 //! through a slot of the sender's pool, or in sealed memory of its own.
