@@ -13,6 +13,7 @@
 //!    512     4  data bell    owner's sending half       peer's receiver BELL_RING
 //!    516     4  space bell   owner, any thread          peer's sender BELL_RING
 //!    640     8  heartbeat    owner                      peer          a hint
+//!    648     8  dropped      owner's sending half       peer          a hint
 //!    768   4·n  acks         owner, whoever held a slot peer's sender ACK_PUBLISH
 //!      r     c  ring         owner's sending half       peer's receiver FRAME_PUBLISH
 //! ```
@@ -24,6 +25,7 @@
 use crate::{
     header::{GeometryError, HEADER_SIZE, HeaderError, SegmentHeader, SegmentKind},
     memory::{Memory, Offset},
+    order::HINT,
 };
 
 /// How far the owner has written its own ring, in bytes since the beginning.
@@ -40,6 +42,9 @@ pub const DATA_BELL: Offset = Offset::new(512);
 pub const SPACE_BELL: Offset = Offset::new(516);
 /// Counts signs of life of the owner.
 pub const HEARTBEAT: Offset = Offset::new(640);
+/// Counts the messages that the owner's sending half dropped instead of waiting for room
+/// for them: see [`say_dropped`].
+pub const DROPPED: Offset = Offset::new(648);
 
 const ACKS: Offset = Offset::new(768);
 /// Control words that different threads write lie this far apart: two cache lines,
@@ -56,7 +61,22 @@ const _: () = assert!(TAIL.bytes() - HEAD.bytes() >= APART);
 const _: () = assert!(DATA_SLEEP.bytes() - TAIL.bytes() >= APART);
 const _: () = assert!(DATA_BELL.bytes() - DATA_SLEEP.bytes() >= APART);
 const _: () = assert!(HEARTBEAT.bytes() - DATA_BELL.bytes() >= APART);
+// Both are rarely written.
+const _: () = assert!(DROPPED.bytes() - HEARTBEAT.bytes() == 8);
 const _: () = assert!(ACKS.bytes() - HEARTBEAT.bytes() >= APART);
+
+/// Tells the peer how many messages were dropped so far.
+///
+/// The sending half says it before it publishes its next frame. So a peer that has a frame
+/// knows of all that were dropped before it, by `FRAME_PUBLISH`.
+pub fn say_dropped<M: Memory>(own: &M, total: u64) {
+    own.store64(DROPPED, total, HINT);
+}
+
+/// How many messages the owner of an outbox has dropped so far, by its own account.
+pub fn dropped_by<M: Memory>(peer: &M) -> u64 {
+    peer.load64(DROPPED, HINT)
+}
 
 /// The checked sizes of an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 //!   [started](CommandExt::spawn_guest) it.
 //! - A [`Link`] sends and receives; it splits into a [`Sender`] and a [`Receiver`] for two
 //!   threads. Calls block until a [`Deadline`], or do not wait (`try_`).
-//! - A [`LinkSet`] waits on many links at once.
+//! - A [`LinkSet`] waits on many links at once, and sends to all of them.
 //!
 //! How a message travels depends on its size and is nobody's concern: inline in the ring,
 //! through a slot of the sender's pool, or in sealed memory of its own.
@@ -70,6 +70,7 @@ mod credentials;
 mod deadline;
 mod door;
 mod error;
+mod fan_out;
 mod guest;
 mod host;
 mod hub;
@@ -91,13 +92,14 @@ pub use credentials::{CredentialsPolicy, PeerCredentials};
 pub use deadline::Deadline;
 pub use error::{
     AcceptError, AttachError, BadDescriptor, BatchError, Corruption, CreateError, DetachError,
-    LinkEnd, OsError, PathError, PublishError, RecvError, SendError, SpawnError, SubscriberError,
-    TopicError,
+    FanOutError, LinkEnd, OsError, PathError, PublishError, RecvError, SendError, SpawnError,
+    SubscriberError, TopicError,
 };
+pub use fan_out::{FanOut, Missed, SlowGuest};
 pub use guest::{Guest, GuestBuilder};
 pub use host::{Host, HostBuilder};
 pub use hub::{Hub, PeerEntry, Reservation};
-pub use link::{CHUNK, Link, Message, Receiver, SealedPayload, SendGrant, Sender};
+pub use link::{CHUNK, Link, Message, Receiver, SealedPayload, SendGrant, Sender, SharedPayload};
 pub use link_set::{LinkEvent, LinkKey, LinkSet};
 pub use spawn::{CommandExt, SpawnedGuest};
 

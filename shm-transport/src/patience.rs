@@ -20,6 +20,10 @@ impl Patience {
         Self { spin: max_spin, max_spin }
     }
 
+    pub(crate) fn max_spin(&self) -> Duration {
+        self.max_spin
+    }
+
     /// Calls `attempt` until it returns something, or until the deadline. `sleep` announces
     /// that it is about to sleep, attempts once more, and sleeps until something may have
     /// changed or the deadline has passed; it returns what its own attempts found.

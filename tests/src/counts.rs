@@ -43,6 +43,18 @@ pub fn mappings_of(pid: &str) -> usize {
     maps.lines().filter(|line| line.contains("/memfd:shm-")).count()
 }
 
+/// The sealed payloads that a process has mapped, each by the number of its inode.
+///
+/// # Panics
+///
+/// If the process is gone.
+#[must_use]
+pub fn payloads_mapped_by(pid: &str) -> Vec<u64> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("/proc/pid/maps");
+    let payloads = maps.lines().filter(|line| line.contains("/memfd:shm-payload"));
+    payloads.filter_map(|line| line.split_whitespace().nth(4)?.parse().ok()).collect()
+}
+
 /// How many sockets a process has open.
 ///
 /// # Panics

@@ -57,6 +57,8 @@ pub mod at {
     pub const SPACE_BELL: u64 = 516;
     /// Signs of life.
     pub const HEARTBEAT: u64 = 640;
+    /// Messages that the owner has dropped.
+    pub const DROPPED: u64 = 648;
     /// The first release ack.
     pub const ACKS: u64 = 768;
 }

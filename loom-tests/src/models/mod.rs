@@ -4,6 +4,7 @@
 //! orderings run the same ones.
 
 pub mod doorbell;
+pub mod dropped;
 pub mod goodbye;
 pub mod peer;
 pub mod pool;
@@ -67,6 +68,7 @@ models! {
     peer::details_of_the_next_life about [PEER_CHANGE, PEER_SEEN];
     peer::details_of_the_attached about [];
     goodbye::last_frame about [GOODBYE_SAY, GOODBYE_SEEN];
+    dropped::gap_before_frame about [];
 }
 
 /// The two outboxes of a link, of which only one direction's ring is in use.

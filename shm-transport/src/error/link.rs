@@ -152,6 +152,43 @@ impl Error for BatchError {
     }
 }
 
+/// Why a message was queued to nobody.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FanOutError {
+    /// Larger than the largest message of one of the links.
+    TooLarge {
+        /// Bytes in the message.
+        len: u64,
+        /// The most that all the links carry.
+        max: u64,
+    },
+    /// The memory that the links were to share could not be had.
+    Os(OsError),
+}
+
+impl fmt::Display for FanOutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { len, max } => write!(
+                f,
+                "a message of {len} bytes; all links carry up to {max}: send it in parts or \
+                 configure a larger max_message"
+            ),
+            Self::Os(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for FanOutError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Os(error) => Some(error),
+            Self::TooLarge { .. } => None,
+        }
+    }
+}
+
 /// Why no message was received. None was lost.
 #[derive(Debug)]
 #[non_exhaustive]

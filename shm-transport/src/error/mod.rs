@@ -8,6 +8,6 @@ mod topic;
 
 pub use attach::AttachError;
 pub use host::{AcceptError, CreateError, PathError, SpawnError};
-pub use link::{BatchError, Corruption, DetachError, LinkEnd, RecvError, SendError};
+pub use link::{BatchError, Corruption, DetachError, FanOutError, LinkEnd, RecvError, SendError};
 pub use os::{BadDescriptor, OsError};
 pub use topic::{PublishError, SubscriberError, TopicError};

@@ -12,7 +12,7 @@ use shm_primitives::{
     doorbell::{SleepMode, Waker},
     header::{Goodbye, goodbye_of, say_goodbye},
     order::HINT,
-    outbox::{DATA_BELL, DATA_SLEEP, HEARTBEAT, SPACE_BELL, SPACE_SLEEP},
+    outbox::{DATA_BELL, DATA_SLEEP, HEARTBEAT, SPACE_BELL, SPACE_SLEEP, dropped_by},
 };
 
 use super::inbox::{self, Drained, Inbox};
@@ -306,6 +306,11 @@ impl LinkCore {
     /// The other side's signs of life so far, by its own account.
     pub(crate) fn peer_beats(&self) -> u64 {
         self.peer.mapped().load64(HEARTBEAT, HINT)
+    }
+
+    /// What the other side has dropped so far, by its own account.
+    pub(crate) fn peer_dropped(&self) -> u64 {
+        dropped_by(&self.peer.mapped())
     }
 }
 

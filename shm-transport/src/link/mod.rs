@@ -8,10 +8,11 @@ mod open;
 mod receiver;
 mod reception;
 mod sealed;
-mod sender;
+pub(crate) mod sender;
+mod shared;
 mod slot;
-mod staging;
-mod wait;
+pub(crate) mod staging;
+pub(crate) mod wait;
 
 use std::{
     io,
@@ -35,6 +36,7 @@ pub use self::{
     receiver::Receiver,
     sealed::SealedPayload,
     sender::Sender,
+    shared::SharedPayload,
 };
 use crate::{
     config::{LinkConfig, LinkGeometry},
@@ -236,6 +238,12 @@ impl Link {
     #[must_use]
     pub fn peer_heartbeat(&self) -> u64 {
         self.core().peer_beats()
+    }
+
+    /// [`Receiver::missed`]
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.receiver.missed()
     }
 
     /// Says goodbye, waits until the peer has read everything that was sent, and closes

@@ -96,6 +96,14 @@ impl Receiver {
         self.half.is_ready()
     }
 
+    /// How many messages the peer has dropped for want of room instead of sending them
+    /// here, by its own account, since the link began. After a message was received, all
+    /// that were dropped before it are counted.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.half.core.peer_dropped()
+    }
+
     /// Prepares for waiting on the link's descriptor: `true` if there is nothing to
     /// receive now and the descriptor becomes readable when there is. After it did, call
     /// [`disarm`](Self::disarm).

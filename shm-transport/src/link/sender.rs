@@ -10,6 +10,7 @@ use shm_primitives::{
 use super::{
     grant::SendGrant,
     open::Open,
+    shared::SharedPayload,
     staging::{Blocked, Half, StageError, ring_error},
     wait::Waiter,
 };
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// How long a sender waits for room in the socket before it tries again.
-const SOCKET_PAUSE: Duration = Duration::from_millis(1);
+pub(crate) const SOCKET_PAUSE: Duration = Duration::from_millis(1);
 
 /// The sending half of a link.
 ///
@@ -27,7 +28,7 @@ const SOCKET_PAUSE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct Sender {
     pub(crate) half: Half,
-    waiter: Waiter,
+    pub(crate) waiter: Waiter,
 }
 
 impl Sender {
@@ -162,6 +163,63 @@ impl Sender {
         SendGrant::new(&mut self.half, place, len)
     }
 
+    /// Sends a payload that other links may get as well, waiting for room until
+    /// `deadline`: the peer maps the very same memory. Where there is none to share, it is
+    /// copied: if it fits inline, or if this link carries no sealed payloads.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_shared(
+        &mut self,
+        payload: &SharedPayload,
+        deadline: impl Into<Deadline>,
+    ) -> Result<(), SendError> {
+        if !self.half.can_share(payload.len()) {
+            self.half.check_size(payload.len())?;
+            return self.send(&payload.to_vec()?, deadline);
+        }
+        match self.half.stage_shared(payload) {
+            Ok(()) => {}
+            Err(StageError::Failed(error)) => return Err(error),
+            Err(StageError::Blocked(blocked)) => {
+                self.wait_for(blocked, deadline.into(), |half| half.stage_shared(payload))?;
+            }
+        }
+        self.half.publish();
+        Ok(())
+    }
+
+    /// Sends a payload that other links may get as well, if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_shared`](Self::send_shared), with [`SendError::Full`] instead of
+    /// `TimedOut`.
+    pub fn try_send_shared(&mut self, payload: &SharedPayload) -> Result<(), SendError> {
+        if !self.half.can_share(payload.len()) {
+            self.half.check_size(payload.len())?;
+            return self.try_send(&payload.to_vec()?);
+        }
+        self.half.stage_shared(payload).map_err(StageError::without_waiting)?;
+        self.half.publish();
+        Ok(())
+    }
+
+    /// Tells the peer that it misses one more message, which was dropped instead of
+    /// waiting for room: see [`Receiver::missed`](crate::Receiver::missed).
+    ///
+    /// [`LinkSet::send_to_all`](crate::LinkSet::send_to_all) does it by itself.
+    pub fn count_dropped(&mut self) {
+        self.half.count_dropped();
+    }
+
+    /// How many messages were dropped, as the peer was told.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.half.dropped()
+    }
+
     /// How many slots and sealed payloads the peer has not given back.
     pub fn slots_in_flight(&mut self) -> usize {
         self.half.pool.in_flight()
@@ -218,13 +276,13 @@ impl Sender {
         let mut blocked = blocked;
         loop {
             let Self { half, waiter } = self;
-            if blocked == Blocked::Socket {
+            if !blocked.is_rung_for() {
                 // Nobody rings for room in the socket, and it is rare.
                 thread::sleep(deadline.remaining_at_most(Some(SOCKET_PAUSE)).unwrap_or_default());
             }
             let core = Arc::clone(&half.core);
             let found = waiter.wait(&core, deadline, || match attempt(half) {
-                Err(StageError::Blocked(now)) if now != Blocked::Socket => {
+                Err(StageError::Blocked(now)) if now.is_rung_for() => {
                     // Nobody who has said goodbye makes room.
                     core.look_for_end().map(|end| Err(end.into()))
                 }

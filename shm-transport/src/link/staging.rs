@@ -8,11 +8,12 @@ use std::{
 use rustix::io::Errno;
 use shm_primitives::{
     Frame, Mapped, Memory, Offset,
+    outbox::say_dropped,
     pool::{SlotAllocator, SlotId},
     ring::{GrantError, Producer},
 };
 
-use super::{core::LinkCore, inbox, open::Open};
+use super::{core::LinkCore, inbox, open::Open, shared::SharedPayload};
 use crate::{
     error::{Corruption, LinkEnd, OsError, SendError},
     os::{
@@ -20,6 +21,10 @@ use crate::{
         socket,
     },
 };
+
+/// From this length on, in bytes, a message to several links is shared although it would
+/// fit a slot of each. A slot is faster up to about 1 MiB.
+const SHARED_FROM: usize = 64 << 10;
 
 /// All of a sender but its way of waiting.
 #[derive(Debug)]
@@ -29,6 +34,8 @@ pub(crate) struct Half {
     pub(crate) ring: Producer<Mapped>,
     pub(crate) pool: SlotAllocator<Mapped>,
     extents: Vec<Vec<Segment>>,
+    /// Messages that were dropped instead of waiting for room.
+    dropped: u64,
 }
 
 /// What a message waits for.
@@ -37,6 +44,16 @@ pub(crate) enum Blocked {
     Ring,
     Slots,
     Socket,
+    /// This user has too many descriptors under way in sockets, in all its processes
+    /// together. It need not be the peer's fault.
+    Descriptors,
+}
+
+impl Blocked {
+    /// Whether the peer rings when that changes.
+    pub(crate) fn is_rung_for(self) -> bool {
+        matches!(self, Self::Ring | Self::Slots)
+    }
 }
 
 /// Why a message is not staged.
@@ -89,7 +106,7 @@ impl Half {
         let core = Arc::clone(&open.0);
         let ring = Producer::new(core.own.mapped(), core.peer.mapped(), &core.geometry.outbox);
         let extents = core.geometry.pool.classes().iter().map(|_| Vec::new()).collect();
-        Self { _open: open, core, ring, pool, extents }
+        Self { _open: open, core, ring, pool, extents, dropped: 0 }
     }
 
     /// Puts a message in place, unpublished.
@@ -131,12 +148,9 @@ impl Half {
     /// Finds room for a message of `len` bytes. A slot that is found is taken.
     pub(crate) fn find_place(&mut self, len: usize) -> Result<Place, StageError> {
         self.core.check_open()?;
+        self.check_size(len)?;
         let bytes = len as u64;
         let geometry = &self.core.geometry;
-        if bytes > geometry.max_message {
-            let max = geometry.max_message;
-            return Err(SendError::TooLarge { len: bytes, max }.into());
-        }
         let inline = len <= geometry.inline_max as usize;
         // A reference needs room in the ring, too.
         let in_ring = if inline { len as u32 } else { 0 };
@@ -145,8 +159,7 @@ impl Half {
             return Ok(Place::Ring(grant.payload()));
         }
         if bytes > u64::from(geometry.pool.largest_slot()) {
-            let number = self.pool.allocate_sealed();
-            return number.map(Place::Sealed).map_err(|_| StageError::Blocked(Blocked::Slots));
+            return self.number().map(Place::Sealed);
         }
         loop {
             match self.pool.allocate(bytes) {
@@ -157,6 +170,62 @@ impl Half {
                 },
             }
         }
+    }
+
+    pub(crate) fn check_size(&self, len: usize) -> Result<(), SendError> {
+        let (len, max) = (len as u64, self.core.geometry.max_message);
+        if len <= max { Ok(()) } else { Err(SendError::TooLarge { len, max }) }
+    }
+
+    /// Takes a number for a sealed payload.
+    fn number(&mut self) -> Result<SlotId, StageError> {
+        self.pool.allocate_sealed().map_err(|_| StageError::Blocked(Blocked::Slots))
+    }
+
+    /// Whether this link can carry a message of this length as a payload that several
+    /// links share. Otherwise it is copied.
+    pub(crate) fn can_share(&self, len: usize) -> bool {
+        let geometry = &self.core.geometry;
+        len > geometry.inline_max as usize && geometry.pool.sealed() > 0
+    }
+
+    /// Whether it should: the memory that it saves is worth the system calls, or there is
+    /// no other way.
+    pub(crate) fn should_share(&self, len: usize) -> bool {
+        let largest_slot = self.core.geometry.pool.largest_slot() as usize;
+        self.can_share(len) && (len >= SHARED_FROM || len > largest_slot)
+    }
+
+    /// Takes a number for a payload that several links share, when there is room for a
+    /// reference to it as well.
+    fn find_number(&mut self) -> Result<SlotId, StageError> {
+        self.core.check_open()?;
+        let grant = self.ring.grant(0).map_err(|error| ring_error(&self.core, error))?;
+        drop(grant);
+        self.number()
+    }
+
+    /// Whether a payload that several links share finds room now.
+    pub(crate) fn has_room_to_share(&mut self) -> bool {
+        self.find_number().map(|number| self.pool.give_back(number)).is_ok()
+    }
+
+    /// Puts a reference to a payload of more than 0 bytes in place, unpublished.
+    pub(crate) fn stage_shared(&mut self, payload: &SharedPayload) -> Result<(), StageError> {
+        self.check_size(payload.len())?;
+        let number = self.find_number()?;
+        self.stage_handed_over(number, payload.as_fd())
+    }
+
+    /// Counts a dropped message where the peer sees it.
+    pub(crate) fn count_dropped(&mut self) {
+        self.dropped = self.dropped.saturating_add(1);
+        say_dropped(&self.core.own.mapped(), self.dropped);
+    }
+
+    /// How many messages were dropped.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     fn slot_place(&mut self, slot: SlotId) -> Result<Place, StageError> {
@@ -194,7 +263,8 @@ impl Half {
         match socket::send(self.core.socket.as_fd(), message, &[descriptor]) {
             Ok(()) => Ok(()),
             // The peer reads them when it reaches the frames that refer to them.
-            Err(Errno::AGAIN | Errno::TOOMANYREFS) => Err(StageError::Blocked(Blocked::Socket)),
+            Err(Errno::AGAIN) => Err(StageError::Blocked(Blocked::Socket)),
+            Err(Errno::TOOMANYREFS) => Err(StageError::Blocked(Blocked::Descriptors)),
             Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => {
                 self.core.notice_hang_up();
                 self.core.check_open()?;
@@ -227,11 +297,22 @@ impl Half {
         memory: Unsealed,
         len: usize,
     ) -> Result<(), StageError> {
-        let handed_over = memory
-            .seal(len as u64)
-            .map_err(StageError::from)
-            .and_then(|fd| self.hand_over(&inbox::sealed_message(number.index), fd.as_fd()));
-        if let Err(error) = handed_over {
+        match memory.seal(len as u64) {
+            Ok(fd) => self.stage_handed_over(number, fd.as_fd()),
+            Err(error) => {
+                self.pool.give_back(number);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Hands sealed memory over and stages a reference to it, or gives its number back.
+    fn stage_handed_over(
+        &mut self,
+        number: SlotId,
+        sealed: BorrowedFd<'_>,
+    ) -> Result<(), StageError> {
+        if let Err(error) = self.hand_over(&inbox::sealed_message(number.index), sealed) {
             self.pool.give_back(number);
             return Err(error);
         }

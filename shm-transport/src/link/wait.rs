@@ -1,7 +1,7 @@
 use std::{sync::atomic::AtomicU32, time::Duration};
 
 use shm_primitives::{
-    Mapped,
+    Mapped, Offset,
     doorbell::{SleepMode, Sleeper},
 };
 
@@ -48,12 +48,24 @@ impl Waiter {
         self.sleeper.announce_unfenced(SleepMode::Socket);
     }
 
+    /// Announces a sleep on the futex; see [`Sleeper::announce_unfenced`]. Returns the bell
+    /// to sleep on, in the peer's outbox, and what it showed.
+    pub(crate) fn announce_on_futex(&mut self) -> (Offset, u32) {
+        let seen = self.sleeper.announce_unfenced(SleepMode::Futex);
+        (self.sleeper.bell(), seen.0)
+    }
+
+    /// How long a wait may poll before it sleeps.
+    pub(crate) fn max_spin(&self) -> Duration {
+        self.patience.max_spin()
+    }
+
     /// The fence that ends an announcement.
     pub(crate) fn fence(&self) {
         self.sleeper.fence();
     }
 
-    /// Ends an announced sleep on the socket.
+    /// Ends an announced sleep.
     pub(crate) fn awake(&mut self) {
         self.sleeper.awake();
     }

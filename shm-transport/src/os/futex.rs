@@ -1,7 +1,7 @@
 //! Waiting on words. Source: futex(2), and the kernel's futex2 documentation for
 //! `futex_waitv`.
 
-use std::{sync::atomic::AtomicU32, time::Duration};
+use std::{sync::atomic::AtomicU32, thread, time::Duration};
 
 use rustix::{
     io::Errno,
@@ -16,6 +16,52 @@ use rustix::{
 /// this length, and looks at the private word between them.
 const SLICE: Duration = Duration::from_millis(5);
 
+/// The most words that one call waits on (`FUTEX_WAITV_MAX`).
+const MAX_WORDS: usize = 128;
+
+/// A word to sleep on while it has the value that it was seen to have.
+pub(crate) enum Word<'a> {
+    /// Of memory that processes share.
+    Shared(&'a AtomicU32, u32),
+    /// Of this process alone.
+    Private(&'a AtomicU32, u32),
+}
+
+impl Word<'_> {
+    fn wait(&self) -> Wait {
+        let (word, value, flags) = match *self {
+            Self::Shared(word, value) => (word, value, WaitFlags::SIZE_U32),
+            Self::Private(word, value) => (word, value, WaitFlags::SIZE_U32 | WaitFlags::PRIVATE),
+        };
+        let mut wait = Wait::new();
+        wait.val = value.into();
+        wait.uaddr = WaitPtr::new(word.as_ptr().cast());
+        wait.flags = flags;
+        wait
+    }
+}
+
+/// Sleeps until one of the words has changed, somebody wakes one, or `timeout` is over. May
+/// return earlier, and does so every few milliseconds when there are more words than the
+/// kernel waits on at once: the caller checks again.
+pub(crate) fn wait_any(words: &[Word<'_>], timeout: Option<Duration>) {
+    let waits: Vec<Wait> = words.iter().take(MAX_WORDS).map(Word::wait).collect();
+    let slice = timeout.map_or(SLICE, |timeout| timeout.min(SLICE));
+    let all = waits.len() == words.len();
+    if let Err(Errno::NOSYS | Errno::PERM) = waitv(&waits, if all { timeout } else { Some(slice) })
+    {
+        thread::sleep(slice);
+    }
+}
+
+fn waitv(waits: &[Wait], timeout: Option<Duration>) -> Result<(), Errno> {
+    let end = timeout.and_then(|timeout| {
+        let now = clock_gettime(ClockId::Monotonic);
+        now.checked_add(Timespec::try_from(timeout).ok()?)
+    });
+    futex::waitv(waits, WaitvFlags::empty(), end.as_ref(), ClockId::Monotonic).map(drop)
+}
+
 /// Sleeps until `shared` no longer is `shared_value`, `private` no longer is
 /// `private_value`, somebody wakes one of the two, or `timeout` is over. May return
 /// earlier: the caller checks again.
@@ -24,24 +70,10 @@ pub(crate) fn wait_either(
     (private, private_value): (&AtomicU32, u32),
     timeout: Option<Duration>,
 ) {
-    let wait = |word: &AtomicU32, value: u32, flags| {
-        let mut wait = Wait::new();
-        wait.val = value.into();
-        wait.uaddr = WaitPtr::new(word.as_ptr().cast());
-        wait.flags = flags;
-        wait
-    };
-    let waits = [
-        wait(shared, shared_value, WaitFlags::SIZE_U32),
-        wait(private, private_value, WaitFlags::SIZE_U32 | WaitFlags::PRIVATE),
-    ];
-    let end = timeout.and_then(|timeout| {
-        let now = clock_gettime(ClockId::Monotonic);
-        now.checked_add(Timespec::try_from(timeout).ok()?)
-    });
-    let waited = futex::waitv(&waits, WaitvFlags::empty(), end.as_ref(), ClockId::Monotonic);
+    let waits =
+        [Word::Shared(shared, shared_value).wait(), Word::Private(private, private_value).wait()];
     // Woken, changed before the sleep, interrupted, timed out: all the same here.
-    if let Err(Errno::NOSYS | Errno::PERM) = waited {
+    if let Err(Errno::NOSYS | Errno::PERM) = waitv(&waits, timeout) {
         let slice = timeout.map_or(SLICE, |timeout| timeout.min(SLICE));
         let slice = Timespec::try_from(slice).ok();
         let _ = futex::wait(shared, Flags::empty(), shared_value, slice.as_ref());

@@ -72,6 +72,9 @@ fn serve(attached: Result<Guest, AttachError>) {
                 held.clear();
                 "released".into()
             }
+            // Messages that may have gaps between them, until the end of the link.
+            "gather" => gather(&mut guest),
+            "missed" => guest.link.missed().to_string(),
             "echo" => echo(&mut guest),
             "in-flight" => guest.link.sender.slots_in_flight().to_string(),
             "peers" => format!("{:?}", guest.peers()),
@@ -111,6 +114,32 @@ fn receive(guest: &mut Guest, deadline: Deadline) -> String {
             Ok(message) if pattern::matches(count, &message.to_bytes()) => count += 1,
             Ok(_) => return format!("message {count} is another"),
             Err(error) => return format!("{count} {error:?}"),
+        }
+    }
+}
+
+/// Says how many came, how many were missed, and how the link ended. A message starts with
+/// its number.
+fn gather(guest: &mut Guest) -> String {
+    let (mut count, mut next) = (0, 0);
+    loop {
+        match guest.link.recv(Deadline::NEVER).map(|message| message.to_bytes()) {
+            Ok(message) => {
+                let Some((number, rest)) = message.split_first_chunk() else {
+                    return format!("a message of {} bytes", message.len());
+                };
+                let number = u64::from_le_bytes(*number);
+                if number < next || !pattern::matches(number, rest) {
+                    return format!("message {number} after {next} - 1");
+                }
+                count += 1;
+                next = number + 1;
+                // All that are not here were dropped before this one was sent.
+                if guest.link.missed() < next - count {
+                    return format!("{} of {next} missed", guest.link.missed());
+                }
+            }
+            Err(error) => return format!("{count} {} {error:?}", guest.link.missed()),
         }
     }
 }

@@ -3,14 +3,15 @@
 
 use std::{fs::File, path::Path, thread};
 
+use nix::unistd::{Uid, getuid, setuid};
 use rustix::{
     fs::Mode,
     process::{Resource, Rlimit, getrlimit, setrlimit, umask},
 };
 use shm_tests::{WAIT, pattern, raw::RawSocket, small};
 use shm_transport::{
-    AcceptError, AttachError, CreateError, Guest, Host, Link, LinkConfig, OsError, RecvError,
-    SendError, SizeClass,
+    AcceptError, AttachError, CreateError, Guest, Host, Link, LinkConfig, LinkSet, Missed, OsError,
+    RecvError, SendError, SizeClass, SlowGuest,
 };
 
 use crate::say;
@@ -25,6 +26,7 @@ pub(crate) fn run(kind: &str, path: &str) {
         "umask" => umasks(path),
         "payloads" => payloads(),
         "broken-pipe" => broken_pipe(),
+        "descriptors-under-way" => descriptors_under_way(),
         _ => panic!("unknown limit {kind}"),
     }
     say("ok");
@@ -44,6 +46,57 @@ impl Scarcity {
         taken.truncate(taken.len() - few);
         Self(taken)
     }
+}
+
+/// The kernel limits the descriptors that a user has under way in sockets. Whoever reaches
+/// that limit is told, and no guest is thrown out for it.
+fn descriptors_under_way() {
+    const LINKS: usize = 24;
+    let mut links = LinkSet::new().expect("a descriptor");
+    let mut ends = Vec::new();
+    for _ in 0..LINKS {
+        let (left, right) = Link::pair(&LinkConfig::default()).expect("a pair");
+        links.insert(left).expect("memory");
+        ends.push(right);
+    }
+    // The limit does not hold for root, and is that of a user whom nobody else uses.
+    if getuid().is_root() {
+        setuid(Uid::from_raw(47_114)).expect("another user");
+    }
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(120), maximum }).expect("a limit");
+    let message = pattern::message(1, 100_000);
+    let (mut sent, mut refused) = (0, 0);
+    for _ in 0..8 {
+        let all = links.send_to_all(&message, SlowGuest::Evict).expect("memory");
+        assert_eq!(all.sent + all.missed.len(), LINKS);
+        sent += all.sent;
+        refused += all.missed.len();
+        for (_, missed) in all.missed {
+            let Missed::Os(OsError::OutOfDescriptors { .. }) = missed else { panic!("{missed:?}") };
+        }
+    }
+    assert!(sent >= 100 && refused > 0, "{sent} sent, {refused} refused");
+    let all = links.send_to_all(&message, SlowGuest::Drop).expect("memory");
+    let dropped = |missed: &Missed| matches!(missed, Missed::Dropped);
+    assert!(!all.missed.is_empty() && all.missed.iter().all(|(_, missed)| dropped(missed)));
+    assert_eq!(ends.iter().map(Link::missed).sum::<u64>(), all.missed.len() as u64);
+    // One who waits for all is done when the guests have read.
+    let sending = thread::spawn(move || {
+        let all = links.send_to_all(&message, SlowGuest::Wait(WAIT.into())).expect("memory");
+        (all, links)
+    });
+    let mut received = 0;
+    while received < sent + all.sent + LINKS {
+        for end in &mut ends {
+            while let Some(message) = end.try_recv().expect("the link is open") {
+                assert!(pattern::matches(1, &message.to_bytes()));
+                received += 1;
+            }
+        }
+    }
+    let (all, _links) = sending.join().expect("it ends");
+    assert_eq!((all.sent, all.missed.len()), (LINKS, 0));
 }
 
 fn attach(host: &mut Host) -> (Guest, Link) {
