@@ -6,6 +6,8 @@ mod pair;
 mod pingpong;
 mod processors;
 mod report;
+mod rings;
+mod stream;
 
 use std::{error::Error, process::ExitCode};
 
@@ -15,6 +17,9 @@ pub enum Command {
     /// Round trips of one message between two processes, beside the bare ping-pong
     /// through one shared buffer.
     Pingpong(pingpong::Options),
+    /// Messages one way between two processes, one by one and in batches, beside two rings
+    /// by hand.
+    Stream(stream::Options),
     /// How long a published value takes to another process, beside the bare ping-pong, and
     /// what publishing costs by number of readers.
     Broadcast(broadcast::Options),
@@ -32,7 +37,11 @@ pub fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Pingpong(options) => pingpong::run(options)?,
         Command::Broadcast(options) => broadcast::run(options)?,
         Command::Reader(options) => broadcast::run_reader(options)?,
-        Command::Peer(options) => pingpong::run_peer(options)?,
+        Command::Stream(options) => stream::run(options)?,
+        Command::Peer(options) => match options.workload {
+            pair::Workload::Pingpong => pingpong::run_peer(options)?,
+            pair::Workload::Stream => stream::run_peer(options)?,
+        },
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,34 +1,52 @@
 use std::{
     error::Error,
-    fs::{File, OpenOptions},
+    fs::OpenOptions,
     os::fd::AsRawFd,
     path::PathBuf,
     process::{Child, Command},
     time::Duration,
 };
 
+use clap::ValueEnum;
 use shm_transport::{CommandExt, Guest, Host, Link, LinkConfig};
 
 use super::{
     floor::Floor,
     processors::{pin, two_processors},
+    rings::{Ring, Way},
 };
 
 const WAIT: Duration = Duration::from_secs(10);
 
+/// What two processes do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Workload {
+    Pingpong,
+    Stream,
+}
+
 /// What the other process of a benchmark is told.
 #[derive(clap::Args)]
 pub struct PeerOptions {
+    /// What it does.
+    #[arg(long)]
+    pub workload: Workload,
     /// The floor's memory.
     #[arg(long)]
     floor: PathBuf,
+    /// The memory of the ring with an index.
+    #[arg(long)]
+    index: PathBuf,
+    /// The memory of the ring with commit words.
+    #[arg(long)]
+    commit: PathBuf,
     /// Payload bytes.
     #[arg(long)]
     pub size: usize,
-    /// Round trips in a row.
+    /// Round trips or messages in a row.
     #[arg(long)]
     pub burst: usize,
-    /// How often the two kinds take turns.
+    /// How often all kinds take their turn.
     #[arg(long)]
     pub rounds: usize,
     /// The processor to run on.
@@ -36,10 +54,12 @@ pub struct PeerOptions {
     processor: usize,
 }
 
-/// One side of a benchmark: a link and the floor, to the same other process.
+/// One side of a benchmark: a link and what it is compared with, to the same other process.
 pub struct Side {
     pub link: Link,
     pub floor: Floor,
+    pub index: Ring,
+    pub commit: Ring,
 }
 
 /// The measuring side, with the process at the other end.
@@ -62,25 +82,40 @@ impl Drop for Other {
 
 impl Pair {
     /// Starts the other process, each on a processor of its own.
-    pub fn start(size: usize, burst: usize, rounds: usize) -> Result<Self, Box<dyn Error>> {
+    pub fn start(
+        workload: Workload,
+        size: usize,
+        burst: usize,
+        rounds: usize,
+    ) -> Result<Self, Box<dyn Error>> {
         let (here, there) = two_processors()?;
         let directory = tempfile::tempdir()?;
         let max_message = LinkConfig::default().max_message.max(size as u64);
         let mut host = Host::builder()
             .link(LinkConfig { max_message, ..LinkConfig::default() })
             .create(directory.path().join("hub"))?;
-        let memory = Floor::create(size)?;
-        let floor = format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd());
+        let memory = [Floor::create(size)?, Ring::create(size)?, Ring::create(size)?];
+        let [floor, index, commit] = memory
+            .each_ref()
+            .map(|file| format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
+        let workload = workload.to_possible_value().map(|value| value.get_name().to_owned());
         let guest = Command::new(std::env::current_exe()?)
-            .args(["bench", "peer", "--floor", &floor])
+            .args(["bench", "peer", "--workload", &workload.unwrap_or_default()])
+            .args(["--floor", &floor, "--index", &index, "--commit", &commit])
             .args(["--size", &size.to_string(), "--burst", &burst.to_string()])
             .args(["--rounds", &rounds.to_string(), "--processor", &there.to_string()])
             .spawn_guest(host.hub())?;
         let other = Other(guest.child);
         pin(here)?;
         let link = host.accept(WAIT)?;
-        let floor = Floor::map(&memory, size)?;
-        let mut pair = Self { side: Side { link, floor }, other, _host: host };
+        let [floor, index, commit] = &memory;
+        let side = Side {
+            link,
+            floor: Floor::map(floor, size)?,
+            index: Ring::map(index, size, Way::Index)?,
+            commit: Ring::map(commit, size, Way::CommitWord)?,
+        };
+        let mut pair = Self { side, other, _host: host };
         // It is ready when it says so.
         pair.side.link.recv(WAIT)?;
         Ok(pair)
@@ -97,9 +132,11 @@ impl Pair {
 /// The other process's side.
 pub fn join(options: &PeerOptions) -> Result<Side, Box<dyn Error>> {
     pin(options.processor)?;
-    let memory: File = OpenOptions::new().read(true).write(true).open(&options.floor)?;
-    let floor = Floor::map(&memory, options.size)?;
+    let open = |path| OpenOptions::new().read(true).write(true).open(path);
+    let floor = Floor::map(&open(&options.floor)?, options.size)?;
+    let index = Ring::map(&open(&options.index)?, options.size, Way::Index)?;
+    let commit = Ring::map(&open(&options.commit)?, options.size, Way::CommitWord)?;
     let mut link = Guest::attach_inherited(WAIT)?.link;
     link.send(&[], WAIT)?;
-    Ok(Side { link, floor })
+    Ok(Side { link, floor, index, commit })
 }

@@ -6,7 +6,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    pair::{Pair, PeerOptions, Side, join},
+    pair::{Pair, PeerOptions, Side, Workload, join},
     report::{Percentiles, Times},
 };
 
@@ -42,7 +42,7 @@ struct Report {
 pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let size = options.size as usize;
     let rounds = (options.round_trips as usize).div_ceil(BURST) + WARM_UP;
-    let mut pair = Pair::start(size, BURST, rounds)?;
+    let mut pair = Pair::start(Workload::Pingpong, size, BURST, rounds)?;
     let mut payload = vec![0; size];
     let (mut link, mut floor) = (Times::new(), Times::new());
     for round in 0..rounds {
