@@ -27,6 +27,7 @@
 //! | [`seqlock`] | a value of any size that is never read torn |
 //! | [`hub`] | what a host tells all its guests |
 //! | [`peer`] | the host's table of peers |
+//! | [`lease`] | what the `-shm` file beside a data file says |
 //!
 //! # Example
 //!
@@ -81,6 +82,7 @@ pub mod doorbell;
 pub mod frame;
 pub mod header;
 pub mod hub;
+pub mod lease;
 pub mod mapped;
 pub mod memory;
 pub mod order;
