@@ -10,6 +10,7 @@
 //! - A [`Link`] sends and receives; it splits into a [`Sender`] and a [`Receiver`] for two
 //!   threads. Calls block until a [`Deadline`], or do not wait (`try_`).
 //! - A [`LinkSet`] waits on many links at once.
+//! - A [`Lease`] says which process owns a data file, and who reads it.
 //!
 //! How a message travels depends on its size and is nobody's concern: inline in the ring,
 //! through a slot of the sender's pool, or in sealed memory of its own.
@@ -72,6 +73,7 @@ mod error;
 mod guest;
 mod host;
 mod hub;
+pub mod lease;
 mod link;
 mod link_set;
 mod os;
@@ -90,6 +92,7 @@ pub use error::{
 pub use guest::{Guest, GuestBuilder};
 pub use host::{Host, HostBuilder};
 pub use hub::{Hub, PeerEntry, Reservation};
+pub use lease::{Lease, LeaseError, LeasePolicy};
 pub use link::{CHUNK, Link, Message, Receiver, SealedPayload, SendGrant, Sender};
 pub use link_set::{LinkEvent, LinkKey, LinkSet};
 pub use spawn::{CommandExt, SpawnedGuest};

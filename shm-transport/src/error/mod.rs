@@ -2,10 +2,15 @@
 
 mod attach;
 mod host;
+mod lease;
 mod link;
 mod os;
 
 pub use attach::AttachError;
 pub use host::{AcceptError, CreateError, PathError, SpawnError};
+pub use lease::{
+    BeatError, DataFileError, LeaseError, LeaseFileError, LeaseHeaderError, ReaderError,
+};
+pub(crate) use lease::{DataFailure, PageFailure};
 pub use link::{BatchError, Corruption, DetachError, LinkEnd, RecvError, SendError};
 pub use os::{BadDescriptor, OsError};

@@ -12,6 +12,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     mem::ManuallyDrop,
+    ops::Range,
     os::{
         fd::{AsRawFd, RawFd},
         unix::fs::{MetadataExt, OpenOptionsExt},
@@ -68,9 +69,24 @@ impl LockFile {
 
     /// Whether another open file, of whatever process, has a lock on a byte.
     pub(crate) fn is_locked_elsewhere(&self, byte: u64) -> Result<bool, OsError> {
-        let lock = self.control(libc::F_OFD_GETLK, libc::F_WRLCK, byte);
+        Ok(self.find_elsewhere(byte..byte.saturating_add(1))?.is_some())
+    }
+
+    /// Some bytes within a range on which other open files have a lock: the whole of one
+    /// lock, as far as it is in the range. Not necessarily the first.
+    pub(crate) fn find_elsewhere(&self, range: Range<u64>) -> Result<Option<Range<u64>>, OsError> {
+        if range.is_empty() {
+            return Ok(None);
+        }
+        let lock = self.control(libc::F_OFD_GETLK, libc::F_WRLCK, range.clone());
         let lock = lock.map_err(|error| OsError::new("ask for a lock", error))?;
-        Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+        if i32::from(lock.l_type) == libc::F_UNLCK {
+            return Ok(None);
+        }
+        let start = lock.l_start as u64;
+        // No length: up to the end of all files.
+        let end = if lock.l_len == 0 { u64::MAX } else { start.saturating_add(lock.l_len as u64) };
+        Ok(Some(start.max(range.start)..end.min(range.end)))
     }
 
     /// The file, for reading and writing. It is gone in a forked child.
@@ -79,7 +95,7 @@ impl LockFile {
     }
 
     fn set(&self, kind: libc::c_int, byte: u64) -> Result<bool, OsError> {
-        match self.control(libc::F_OFD_SETLK, kind, byte) {
+        match self.control(libc::F_OFD_SETLK, kind, byte..byte.saturating_add(1)) {
             Ok(_) => Ok(true),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EAGAIN | libc::EACCES) => Ok(false),
@@ -88,12 +104,17 @@ impl LockFile {
         }
     }
 
-    fn control(&self, what: libc::c_int, kind: libc::c_int, byte: u64) -> io::Result<libc::flock> {
+    fn control(
+        &self,
+        what: libc::c_int,
+        kind: libc::c_int,
+        range: Range<u64>,
+    ) -> io::Result<libc::flock> {
         let mut lock = libc::flock {
             l_type: kind as libc::c_short,
             l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: byte as libc::off_t,
-            l_len: 1,
+            l_start: range.start as libc::off_t,
+            l_len: range.end.saturating_sub(range.start) as libc::off_t,
             // Must be 0 for locks of open files.
             l_pid: 0,
         };
@@ -114,6 +135,9 @@ impl Drop for LockFile {
     fn drop(&mut self) {
         // In a forked child it is closed already, and its number may be another file's.
         if self.owner == process::id() {
+            // Closing alone would not do while a child that another thread has just forked
+            // has yet to run its program.
+            let _ = self.control(libc::F_OFD_SETLK, libc::F_UNLCK, 0..0);
             let _none_forked = TABLE.lock();
             self.place.fd.store(NONE, Ordering::Relaxed);
             // SAFETY: dropped here only, and never used again.
@@ -325,5 +349,20 @@ mod tests {
         assert!(theirs.try_lock(7).unwrap());
         drop(theirs);
         assert!(ours.try_lock(7).unwrap());
+    }
+
+    #[test]
+    fn locks_of_others_are_found_within_a_range() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || LockFile::open(|| File::options().read(true).write(true).open(file.path()));
+        let (ours, theirs) = (open().unwrap(), open().unwrap());
+        let far = 1 << 62;
+        assert!(ours.try_lock(far).unwrap());
+        assert_eq!(ours.find_elsewhere(0..u64::MAX >> 1).unwrap(), None);
+        assert_eq!(theirs.find_elsewhere(0..u64::MAX >> 1).unwrap(), Some(far..far + 1));
+        assert!(ours.try_share(far + 1).unwrap() && ours.try_share(far + 2).unwrap());
+        assert_eq!(theirs.find_elsewhere(far + 2..far + 9).unwrap(), Some(far + 2..far + 3));
+        assert_eq!(theirs.find_elsewhere(far + 3..far + 9).unwrap(), None);
+        assert_eq!(theirs.find_elsewhere(far..far).unwrap(), None);
     }
 }
