@@ -127,3 +127,10 @@ pub fn eventually<T>(mut what: impl FnMut() -> Option<T>) -> T {
 pub fn amount(variable: &str, default: u64) -> u64 {
     env::var(variable).ok().and_then(|text| u64::from_str(&text).ok()).unwrap_or(default)
 }
+
+/// Nanoseconds of the clock that is the same in all processes.
+#[must_use]
+pub fn monotonic() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}

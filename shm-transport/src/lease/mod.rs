@@ -394,7 +394,7 @@ impl Drop for Lease {
             && part.data.is_ours()
             && let Some(owner) = part.owner.take()
         {
-            owner.close();
+            owner.close(&part.data);
             // Here, and not with the file: for whoever waits, it is ready to be taken.
             let _ = part.data.disown(Some(part.generation));
         }

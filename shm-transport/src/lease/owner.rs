@@ -89,7 +89,11 @@ impl Owner {
 
     /// Says that the data file was given up. If that does not succeed, it looks as after a
     /// death, from which nothing suffers.
-    pub(crate) fn close(mut self) {
+    pub(crate) fn close(mut self, data: &DataFile) {
+        if data.check_path().is_err() {
+            // What stands beside a new file at this path is its owner's to write.
+            return;
+        }
         self.header.state = LeaseState::Closed;
         self.header.heartbeat = self.header.heartbeat.wrapping_add(1);
         let _ = self.page.write(&self.header);

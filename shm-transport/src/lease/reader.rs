@@ -86,6 +86,10 @@ impl Reader {
     }
 
     fn write(&self, bytes: &[u8; SLOT_SIZE]) -> Result<(), PageFailure> {
+        if self.data.check_path().is_err() {
+            // What stands beside a new file at this path is for its readers.
+            return Ok(());
+        }
         // Opened each time, because an owner may have healed it by a new one.
         let Some(page) = Page::open(&self.shm_path, true)? else { return Ok(()) };
         let contents = page.read()?;
