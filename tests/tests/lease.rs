@@ -25,7 +25,9 @@ use nix::{
     unistd::Pid,
 };
 use shm_primitives::lease::{HEADERS_AT, PAGE_SIZE, SLOTS};
-use shm_tests::{Place, WAIT, amount, eventually, monotonic, peer, peer_command, process::Peer};
+use shm_tests::{
+    Place, WAIT, amount, eventually, monotonic, ownerships, peer, peer_command, process::Peer,
+};
 use shm_transport::{
     Deadline, Lease, LeaseError, LeasePolicy,
     lease::{
@@ -44,7 +46,9 @@ fn data_file(place: &Place) -> PathBuf {
 }
 
 fn shm_of(path: &Path) -> PathBuf {
-    path.with_extension("-shm").to_string_lossy().replace(".-shm", "-shm").into()
+    let mut name = path.as_os_str().to_owned();
+    name.push("-shm");
+    name.into()
 }
 
 fn openers(path: &Path) -> Vec<Peer> {
@@ -137,25 +141,6 @@ fn of_simultaneous_threads_one_is_the_owner() {
     });
 }
 
-/// Checks a log of ownerships: no two at a time, and generations that grow.
-fn check_log(log: &Path) -> usize {
-    let mut newest = 0;
-    let mut begun = 0;
-    for line in fs::read_to_string(log).unwrap().lines() {
-        let (what, generation) = line.split_once(' ').unwrap();
-        let generation: u64 = generation.parse().unwrap();
-        match what {
-            "begin" => {
-                assert!(generation > newest, "{generation} after {newest}");
-                newest = generation;
-                begun += 1;
-            }
-            _ => assert_eq!(generation, newest, "an owner beside another"),
-        }
-    }
-    begun
-}
-
 #[test]
 fn openers_killed_at_any_time_leave_a_lease_that_opens() {
     let place = Place::new();
@@ -180,7 +165,7 @@ fn openers_killed_at_any_time_leave_a_lease_that_opens() {
         peers[victim] = start();
     }
     drop(peers);
-    assert!(check_log(&log) as u64 > kills);
+    assert!(ownerships(&log) as u64 > kills);
     let lease = Lease::open(&path).unwrap();
     assert!(lease.is_owner());
     assert_eq!(lease.reader_count().unwrap(), 0);

@@ -158,17 +158,17 @@ fn leak(path: &str) -> String {
 ///
 /// `careful` ends with the first error.
 pub(crate) fn churn(path: &str, log: &str, careful: bool) {
-    let mut log = OpenOptions::new().append(true).open(log).expect("a log");
+    let log = OpenOptions::new().append(true).open(log).expect("a log");
     say("churning");
     for round in 0u64.. {
         match Lease::open(path) {
-            Ok(lease) => own(lease, &mut log, round, careful),
+            Ok(lease) => own(lease, &log, round, careful),
             Err(error) => assert!(!careful, "{error:?}: {error}"),
         }
     }
 }
 
-fn own(mut lease: Lease, log: &mut File, round: u64, careful: bool) {
+fn own(mut lease: Lease, log: &File, round: u64, careful: bool) {
     let check = |error: &dyn std::fmt::Debug| assert!(!careful, "{error:?}");
     match lease.attach_reader(round) {
         Ok(mut reader) => reader.pin(round + 1).expect("pinned"),
@@ -186,14 +186,19 @@ fn own(mut lease: Lease, log: &mut File, round: u64, careful: bool) {
         }
     }
     let generation = lease.generation().expect("leases are on");
-    writeln!(log, "begin {generation}").expect("logged");
+    note(log, &format!("begin {generation}\n"));
     for _ in 0..round % 4 {
         if let Err(error) = lease.beat() {
             check(&error);
         }
     }
     lease.oldest_pin().expect("an answer");
-    writeln!(log, "end {generation}").expect("logged");
+    note(log, &format!("end {generation}\n"));
+}
+
+/// One write: a death in between leaves no half of a line.
+fn note(mut log: &File, line: &str) {
+    log.write_all(line.as_bytes()).expect("logged");
 }
 
 /// Obeys commands as the first process of a pid namespace of its own.
