@@ -461,6 +461,35 @@ fn a_forked_child_keeps_nothing_of_its_parent() {
 }
 
 #[test]
+fn a_forked_child_of_its_parents_number_keeps_nothing_either() {
+    let place = Place::new();
+    let path = data_file(&place);
+    let mut parent = peer!("lease-in-namespace", &path);
+    let answer = parent.answer();
+    if answer != "inside 1" {
+        println!("not shown: {answer}");
+        return;
+    }
+    parent.ask("open");
+    parent.ask("attach 5");
+    // The child's number is 1 as well, in its own namespace.
+    parent.tell("fork-inside");
+    let answers = [parent.answer(), parent.answer()];
+    assert!(answers.contains(&"the child has nothing".to_owned()), "{answers:?}");
+    let guest = Lease::open(&path).unwrap();
+    assert_eq!(guest.outcome(), Outcome::Attached);
+    assert_eq!(guest.oldest_pin().unwrap(), Some(5));
+    assert_eq!(guest.header().unwrap().header.state, LeaseState::Owned);
+}
+
+#[test]
+fn handles_can_be_sent_to_other_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<Lease>();
+    is_send::<shm_transport::lease::Reader>();
+}
+
+#[test]
 fn leases_and_readers_leave_no_descriptor() {
     let place = Place::new();
     assert_eq!(peer!("lease", data_file(&place)).ask("leak"), "ok");

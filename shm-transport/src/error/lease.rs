@@ -71,7 +71,7 @@ impl fmt::Display for LeaseFileError {
             ),
             Self::NotPermitted(path) => write!(
                 f,
-                "this process may not open or create {}: permit it to write there",
+                "this process may not open or create {}: permit it to read and write there",
                 path.display()
             ),
             Self::Version { path, found } => write!(

@@ -18,7 +18,6 @@ use std::{
     ops::Range,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    process,
 };
 
 use rustix::fs::OFlags;
@@ -79,7 +78,6 @@ pub(crate) struct DataFile {
     locks: LockFile,
     id: FileId,
     path: PathBuf,
-    process: u32,
 }
 
 impl DataFile {
@@ -104,7 +102,7 @@ impl DataFile {
         if !metadata.is_file() {
             return Err(DataFileError::NotAFile(path).into());
         }
-        Ok(Self { locks, id: FileId::of(&metadata), path, process: process::id() })
+        Ok(Self { locks, id: FileId::of(&metadata), path })
     }
 
     /// One more opening of the same file.
@@ -115,7 +113,7 @@ impl DataFile {
 
     /// Whether this process opened it. A child that was forked since has nothing of it.
     pub(crate) fn is_ours(&self) -> bool {
-        self.process == process::id()
+        self.locks.is_ours()
     }
 
     pub(crate) fn path(&self) -> &Path {

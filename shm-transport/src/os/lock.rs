@@ -21,7 +21,7 @@ use std::{
     process,
     sync::{
         Once,
-        atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering},
     },
 };
 
@@ -35,6 +35,7 @@ pub(crate) struct LockFile {
     file: ManuallyDrop<File>,
     place: &'static Place,
     owner: u32,
+    forks: u32,
 }
 
 impl LockFile {
@@ -49,7 +50,16 @@ impl LockFile {
         let _none_forked = TABLE.lock();
         let file = open()?;
         let place = TABLE.place(file.as_raw_fd());
-        Ok(Self { file: ManuallyDrop::new(file), place, owner: process::id() })
+        let forks = FORKS.load(Ordering::Relaxed);
+        Ok(Self { file: ManuallyDrop::new(file), place, owner: process::id(), forks })
+    }
+
+    /// Whether this process opened it. In a forked child it is closed, and its number may be
+    /// another file's.
+    pub(crate) fn is_ours(&self) -> bool {
+        // A child in another pid namespace can have its parent's number; one that was made
+        // without the handlers has another, or the file.
+        self.owner == process::id() && self.forks == FORKS.load(Ordering::Relaxed)
     }
 
     /// Locks a byte for this file alone; `false` if another open file has it.
@@ -133,8 +143,7 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        // In a forked child it is closed already, and its number may be another file's.
-        if self.owner == process::id() {
+        if self.is_ours() {
             // Closing alone would not do while a child that another thread has just forked
             // has yet to run its program.
             let _ = self.control(libc::F_OFD_SETLK, libc::F_UNLCK, 0..0);
@@ -151,6 +160,9 @@ static TABLE: Table =
     Table { locked: AtomicBool::new(false), first: AtomicPtr::new(std::ptr::null_mut()) };
 
 const NONE: RawFd = -1;
+
+/// How many forks lie between the first process and this one.
+static FORKS: AtomicU32 = AtomicU32::new(0);
 
 #[derive(Debug)]
 struct Place {
@@ -224,6 +236,7 @@ extern "C" fn in_child() {
             unsafe { libc::close(fd) };
         }
     }
+    FORKS.fetch_add(1, Ordering::Relaxed);
     TABLE.unlock();
 }
 
@@ -291,7 +304,7 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // Ours while we have the lock of it: not if somebody removed ours and the path is
         // another's now, and not in a forked child of the owner.
-        if self.file.owner == process::id() && identify(&self.path) == Some(self.identity) {
+        if self.file.is_ours() && identify(&self.path) == Some(self.identity) {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -63,6 +63,11 @@ pub(crate) fn run(path: &str) {
                 lease = None;
                 "dropped".into()
             }
+            // A child that is the first process of another namespace, too.
+            (["fork-inside"], Some(_)) => match unshare(CloneFlags::CLONE_NEWPID) {
+                Ok(()) => fork_with(lease.take(), &mut readers),
+                Err(error) => format!("error {error:?}"),
+            },
             (["fork"], Some(_)) => fork_with(lease.take(), &mut readers),
             (["churn-readers"], Some(lease)) => churn_readers(lease),
             (["nobody"], _) => match setuid(Uid::from_raw(65534)) {
