@@ -69,7 +69,7 @@ impl Owner {
         let heartbeat = self.header.heartbeat.wrapping_add(1);
         let last = self.header;
         self.header = LeaseHeader { readers, heartbeat, ..last };
-        if self.page.is_at(&data.shm_path()) {
+        if self.page.size_at(&data.shm_path()).is_some() {
             // Whatever it holds now, it is the file that this owner made or took over.
             let beat = match self.page.read()?.found {
                 Found::Whole(header) if header == last => Beat::Sound,

@@ -157,9 +157,10 @@ impl Page {
         Ok(page)
     }
 
-    /// Whether the path leads to this file.
-    pub(crate) fn is_at(&self, path: &Path) -> bool {
-        fs::symlink_metadata(path).is_ok_and(|metadata| FileId::of(&metadata) == self.id)
+    /// The size of this file in bytes, if the path leads to it.
+    pub(crate) fn size_at(&self, path: &Path) -> Option<u64> {
+        let metadata = fs::symlink_metadata(path).ok()?;
+        (FileId::of(&metadata) == self.id).then_some(metadata.len())
     }
 
     /// Whether somebody has locked any of it: no lease does, but SQLite, for example, does,
@@ -257,7 +258,7 @@ mod tests {
         for create in WAYS {
             let (directory, data, path) = data();
             let page = create(&path, &data, &HEADER).unwrap().unwrap();
-            assert!(page.is_at(&path));
+            assert_eq!(page.size_at(&path), Some(4096));
             assert_eq!(page.read().unwrap().found, Found::Whole(HEADER));
             let metadata = fs::metadata(&path).unwrap();
             assert_eq!((metadata.mode() & 0o777, metadata.len()), (0o640, 4096));

@@ -14,7 +14,7 @@ use crate::{
 /// A reader of a leased data file, which keeps a position from being given up.
 ///
 /// It is counted from its attaching until it is dropped or its process dies, however that
-/// happens, and so is its position. It takes one descriptor, and does not depend on the
+/// happens, and so is its position. It takes two descriptors, and does not depend on the
 /// [`Lease`](super::Lease) that it came from.
 #[derive(Debug)]
 pub struct Reader {
@@ -23,6 +23,7 @@ pub struct Reader {
     position: u64,
     start_time: u64,
     shm_path: PathBuf,
+    page: Option<Page>,
 }
 
 impl Reader {
@@ -35,7 +36,8 @@ impl Reader {
         data.pin(position)?;
         let slot = data.take_slot()?.ok_or(ReaderError::Full { slots: SLOTS })?;
         let shm_path = data.shm_path();
-        let reader = Self { data, slot, position, start_time: start_time(process::id()), shm_path };
+        let start_time = start_time(process::id());
+        let mut reader = Self { data, slot, position, start_time, shm_path, page: None };
         reader.record();
         Ok(reader)
     }
@@ -79,25 +81,34 @@ impl Reader {
 
     /// Writes down what the locks say already, for people and tools. If that does not
     /// succeed, they know less: nothing depends on it.
-    fn record(&self) {
+    fn record(&mut self) {
         let Self { slot, position, start_time, .. } = *self;
         let record = ReaderRecord { slot, pid: process::id(), start_time, position };
         let _ = self.write(&record.encode());
     }
 
-    fn write(&self, bytes: &[u8; SLOT_SIZE]) -> Result<(), PageFailure> {
+    fn write(&mut self, bytes: &[u8; SLOT_SIZE]) -> Result<(), PageFailure> {
         if self.data.check_path().is_err() {
             // What stands beside a new file at this path is for its readers.
+            self.page = None;
             return Ok(());
         }
-        // Opened each time, because an owner may have healed it by a new one.
-        let Some(page) = Page::open(&self.shm_path, true)? else { return Ok(()) };
-        let contents = page.read()?;
-        let ours = !matches!(contents.found, Found::Foreign | Found::Version(_));
-        if ours && contents.bytes.len() == PAGE_SIZE {
-            page.write_slot(self.slot, bytes)?;
+        let size = self.page.as_ref().and_then(|page| page.size_at(&self.shm_path));
+        // The first time, or an owner has healed it by a new one.
+        if size.is_none() {
+            self.page = Page::open(&self.shm_path, true)?;
         }
-        Ok(())
+        let Some(page) = &self.page else { return Ok(()) };
+        // A file that is damaged stays so until the owner heals it.
+        let whole = match size {
+            Some(size) => size == PAGE_SIZE as u64,
+            None => {
+                let contents = page.read()?;
+                contents.bytes.len() == PAGE_SIZE
+                    && !matches!(contents.found, Found::Foreign | Found::Version(_))
+            }
+        };
+        if whole { Ok(page.write_slot(self.slot, bytes)?) } else { Ok(()) }
     }
 }
 
