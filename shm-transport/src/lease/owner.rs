@@ -56,6 +56,8 @@ impl Owner {
         if !data.announce(header.generation)? {
             return Err(LeaseError::Busy(data.path().to_owned()));
         }
+        let (path, generation) = (data.path().display(), header.generation);
+        tracing::debug!(%path, %generation, ?outcome, "owner of a data file");
         Ok((Self { header, page }, outcome))
     }
 
@@ -67,9 +69,10 @@ impl Owner {
         data.check_path()?;
         let readers = u32::try_from(data.slots()?.len()).unwrap_or(u32::MAX);
         let heartbeat = self.header.heartbeat.wrapping_add(1);
+        let path = data.shm_path();
         let last = self.header;
         self.header = LeaseHeader { readers, heartbeat, ..last };
-        if self.page.size_at(&data.shm_path()).is_some() {
+        if self.page.size_at(&path).is_some() {
             // Whatever it holds now, it is the file that this owner made or took over.
             let beat = match self.page.read()?.found {
                 Found::Whole(header) if header == last => Beat::Sound,
@@ -78,12 +81,16 @@ impl Owner {
                 _ => Beat::Healed(Damage::Magic),
             };
             self.page.write(&self.header)?;
+            if let Beat::Healed(damage) = beat {
+                tracing::warn!(path = %path.display(), %damage, "lease's file healed");
+            }
             return Ok(beat);
         }
         let (page, _, damage) = write_or_create(data, |found| {
             (self.header, if found.is_none() { Damage::Missing } else { Damage::Stale })
         })?;
         self.page = page;
+        tracing::warn!(path = %path.display(), %damage, "lease's file healed");
         Ok(Beat::Healed(damage))
     }
 
