@@ -28,6 +28,7 @@
 //! | [`broadcast`] | one writer, many readers with private cursors |
 //! | [`hub`] | what a host tells all its guests |
 //! | [`peer`] | the host's table of peers |
+//! | [`lease`] | what the `-shm` file beside a data file says |
 //!
 //! # Example
 //!
@@ -83,6 +84,7 @@ pub mod doorbell;
 pub mod frame;
 pub mod header;
 pub mod hub;
+pub mod lease;
 pub mod mapped;
 pub mod memory;
 pub mod order;

@@ -10,6 +10,7 @@
 //! - A [`Link`] sends and receives; it splits into a [`Sender`] and a [`Receiver`] for two
 //!   threads. Calls block until a [`Deadline`], or do not wait (`try_`).
 //! - A [`LinkSet`] waits on many links at once, and sends to all of them.
+//! - A [`Lease`] says which process owns a data file, and who reads it.
 //!
 //! How a message travels depends on its size and is nobody's concern: inline in the ring,
 //! through a slot of the sender's pool, or in sealed memory of its own.
@@ -74,6 +75,7 @@ mod fan_out;
 mod guest;
 mod host;
 mod hub;
+pub mod lease;
 mod link;
 mod link_set;
 mod os;
@@ -99,6 +101,7 @@ pub use fan_out::{FanOut, Missed, SlowGuest};
 pub use guest::{Guest, GuestBuilder};
 pub use host::{Host, HostBuilder};
 pub use hub::{Hub, PeerEntry, Reservation};
+pub use lease::{Lease, LeaseError, LeasePolicy};
 pub use link::{CHUNK, Link, Message, Receiver, SealedPayload, SendGrant, Sender, SharedPayload};
 pub use link_set::{LinkEvent, LinkKey, LinkSet};
 pub use spawn::{CommandExt, SpawnedGuest};

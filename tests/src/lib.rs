@@ -10,8 +10,8 @@ pub mod process;
 pub mod raw;
 
 use std::{
-    env,
-    path::PathBuf,
+    env, fs,
+    path::{Path, PathBuf},
     str::FromStr,
     sync::mpsc,
     thread,
@@ -126,4 +126,35 @@ pub fn eventually<T>(mut what: impl FnMut() -> Option<T>) -> T {
 #[must_use]
 pub fn amount(variable: &str, default: u64) -> u64 {
     env::var(variable).ok().and_then(|text| u64::from_str(&text).ok()).unwrap_or(default)
+}
+
+/// Nanoseconds of the clock that is the same in all processes.
+#[must_use]
+pub fn monotonic() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// How many ownerships a log of them has: lines of `begin` or `end` and a generation, each
+/// written by an owner while it was one. An owner that was killed has no `end`.
+///
+/// # Panics
+///
+/// If there were two owners at a time, or a generation that was not higher than all before.
+#[must_use]
+pub fn ownerships(log: &Path) -> usize {
+    let mut newest = 0;
+    let mut begun = 0;
+    for line in fs::read_to_string(log).expect("a log").lines() {
+        let (what, generation) = line.split_once(' ').expect("two words");
+        let generation: u64 = generation.parse().expect("a generation");
+        if what == "begin" {
+            assert!(generation > newest, "{generation} after {newest}");
+            newest = generation;
+            begun += 1;
+        } else {
+            assert_eq!(generation, newest, "an owner beside another");
+        }
+    }
+    begun
 }

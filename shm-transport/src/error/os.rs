@@ -9,7 +9,7 @@ pub enum OsError {
         /// What was being done.
         operation: &'static str,
     },
-    /// The memory file system is full (`ENOSPC`).
+    /// The file system is full (`ENOSPC`).
     OutOfSpace {
         /// What was being done.
         operation: &'static str,
@@ -50,7 +50,7 @@ impl fmt::Display for OsError {
             ),
             Self::OutOfSpace { operation } => write!(
                 f,
-                "cannot {operation}: the memory file system is full (ENOSPC); free some, or \
+                "cannot {operation}: the file system is full (ENOSPC); free some space, or \
                  configure smaller rings and slots"
             ),
             Self::OutOfDescriptors { operation } => write!(

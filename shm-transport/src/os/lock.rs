@@ -12,6 +12,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     mem::ManuallyDrop,
+    ops::Range,
     os::{
         fd::{AsRawFd, RawFd},
         unix::fs::{MetadataExt, OpenOptionsExt},
@@ -20,7 +21,7 @@ use std::{
     process,
     sync::{
         Once,
-        atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering},
     },
 };
 
@@ -34,6 +35,7 @@ pub(crate) struct LockFile {
     file: ManuallyDrop<File>,
     place: &'static Place,
     owner: u32,
+    forks: u32,
 }
 
 impl LockFile {
@@ -48,7 +50,16 @@ impl LockFile {
         let _none_forked = TABLE.lock();
         let file = open()?;
         let place = TABLE.place(file.as_raw_fd());
-        Ok(Self { file: ManuallyDrop::new(file), place, owner: process::id() })
+        let forks = FORKS.load(Ordering::Relaxed);
+        Ok(Self { file: ManuallyDrop::new(file), place, owner: process::id(), forks })
+    }
+
+    /// Whether this process opened it. In a forked child it is closed, and its number may be
+    /// another file's.
+    pub(crate) fn is_ours(&self) -> bool {
+        // A child in another pid namespace can have its parent's number; one that was made
+        // without the handlers has another, or the file.
+        self.owner == process::id() && self.forks == FORKS.load(Ordering::Relaxed)
     }
 
     /// Locks a byte for this file alone; `false` if another open file has it.
@@ -68,9 +79,24 @@ impl LockFile {
 
     /// Whether another open file, of whatever process, has a lock on a byte.
     pub(crate) fn is_locked_elsewhere(&self, byte: u64) -> Result<bool, OsError> {
-        let lock = self.control(libc::F_OFD_GETLK, libc::F_WRLCK, byte);
+        Ok(self.find_elsewhere(byte..byte.saturating_add(1))?.is_some())
+    }
+
+    /// Some bytes within a range on which other open files have a lock: the whole of one
+    /// lock, as far as it is in the range. Not necessarily the first.
+    pub(crate) fn find_elsewhere(&self, range: Range<u64>) -> Result<Option<Range<u64>>, OsError> {
+        if range.is_empty() {
+            return Ok(None);
+        }
+        let lock = self.control(libc::F_OFD_GETLK, libc::F_WRLCK, range.clone());
         let lock = lock.map_err(|error| OsError::new("ask for a lock", error))?;
-        Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+        if i32::from(lock.l_type) == libc::F_UNLCK {
+            return Ok(None);
+        }
+        let start = lock.l_start as u64;
+        // No length: up to the end of all files.
+        let end = if lock.l_len == 0 { u64::MAX } else { start.saturating_add(lock.l_len as u64) };
+        Ok(Some(start.max(range.start)..end.min(range.end)))
     }
 
     /// The file, for reading and writing. It is gone in a forked child.
@@ -79,7 +105,7 @@ impl LockFile {
     }
 
     fn set(&self, kind: libc::c_int, byte: u64) -> Result<bool, OsError> {
-        match self.control(libc::F_OFD_SETLK, kind, byte) {
+        match self.control(libc::F_OFD_SETLK, kind, byte..byte.saturating_add(1)) {
             Ok(_) => Ok(true),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EAGAIN | libc::EACCES) => Ok(false),
@@ -88,12 +114,17 @@ impl LockFile {
         }
     }
 
-    fn control(&self, what: libc::c_int, kind: libc::c_int, byte: u64) -> io::Result<libc::flock> {
+    fn control(
+        &self,
+        what: libc::c_int,
+        kind: libc::c_int,
+        range: Range<u64>,
+    ) -> io::Result<libc::flock> {
         let mut lock = libc::flock {
             l_type: kind as libc::c_short,
             l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: byte as libc::off_t,
-            l_len: 1,
+            l_start: range.start as libc::off_t,
+            l_len: range.end.saturating_sub(range.start) as libc::off_t,
             // Must be 0 for locks of open files.
             l_pid: 0,
         };
@@ -112,8 +143,10 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        // In a forked child it is closed already, and its number may be another file's.
-        if self.owner == process::id() {
+        if self.is_ours() {
+            // Closing alone would not do while a child that another thread has just forked
+            // has yet to run its program.
+            let _ = self.control(libc::F_OFD_SETLK, libc::F_UNLCK, 0..0);
             let _none_forked = TABLE.lock();
             self.place.fd.store(NONE, Ordering::Relaxed);
             // SAFETY: dropped here only, and never used again.
@@ -127,6 +160,9 @@ static TABLE: Table =
     Table { locked: AtomicBool::new(false), first: AtomicPtr::new(std::ptr::null_mut()) };
 
 const NONE: RawFd = -1;
+
+/// How many forks lie between the first process and this one.
+static FORKS: AtomicU32 = AtomicU32::new(0);
 
 #[derive(Debug)]
 struct Place {
@@ -200,6 +236,7 @@ extern "C" fn in_child() {
             unsafe { libc::close(fd) };
         }
     }
+    FORKS.fetch_add(1, Ordering::Relaxed);
     TABLE.unlock();
 }
 
@@ -267,7 +304,7 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // Ours while we have the lock of it: not if somebody removed ours and the path is
         // another's now, and not in a forked child of the owner.
-        if self.file.owner == process::id() && identify(&self.path) == Some(self.identity) {
+        if self.file.is_ours() && identify(&self.path) == Some(self.identity) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -325,5 +362,20 @@ mod tests {
         assert!(theirs.try_lock(7).unwrap());
         drop(theirs);
         assert!(ours.try_lock(7).unwrap());
+    }
+
+    #[test]
+    fn locks_of_others_are_found_within_a_range() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || LockFile::open(|| File::options().read(true).write(true).open(file.path()));
+        let (ours, theirs) = (open().unwrap(), open().unwrap());
+        let far = 1 << 62;
+        assert!(ours.try_lock(far).unwrap());
+        assert_eq!(ours.find_elsewhere(0..u64::MAX >> 1).unwrap(), None);
+        assert_eq!(theirs.find_elsewhere(0..u64::MAX >> 1).unwrap(), Some(far..far + 1));
+        assert!(ours.try_share(far + 1).unwrap() && ours.try_share(far + 2).unwrap());
+        assert_eq!(theirs.find_elsewhere(far + 2..far + 9).unwrap(), Some(far + 2..far + 3));
+        assert_eq!(theirs.find_elsewhere(far + 3..far + 9).unwrap(), None);
+        assert_eq!(theirs.find_elsewhere(far..far).unwrap(), None);
     }
 }

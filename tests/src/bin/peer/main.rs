@@ -4,6 +4,7 @@
 mod guest;
 mod host;
 mod hostile;
+mod lease;
 mod limits;
 mod stream;
 
@@ -25,6 +26,10 @@ fn main() -> ExitCode {
         ["receive", path, count] => stream::receive(path, number(count)),
         ["both", path, count] => stream::both(path, number(count)),
         ["hostile", path, kind] => hostile::run(path, kind),
+        ["lease", path] => lease::run(path),
+        ["lease-in-namespace", path] => lease::in_namespace(path),
+        ["lease-churn", path, log] => lease::churn(path, log, true),
+        ["lease-churn-on", path, log] => lease::churn(path, log, false),
         ["limits", kind, path] => limits::run(kind, path),
         ["descriptors"] => say(&shm_tests::counts::holdings().descriptors.to_string()),
         _ => {
