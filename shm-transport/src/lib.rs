@@ -10,6 +10,8 @@
 //! - A [`Link`] sends and receives; it splits into a [`Sender`] and a [`Receiver`] for two
 //!   threads. Calls block until a [`Deadline`], or do not wait (`try_`).
 //! - A [`LinkSet`] waits on many links at once.
+//! - A host [publishes](Publisher) values in topics, for all guests at once; a guest
+//!   [follows](Subscriber) them with a cursor of its own, or looks at the newest.
 //!
 //! How a message travels depends on its size and is nobody's concern: inline in the ring,
 //! through a slot of the sender's pool, or in sealed memory of its own.
