@@ -1,9 +1,15 @@
-//! The system call that the doorbell leaves to its caller.
+//! What sleeps in the kernel: the system call that the doorbell leaves to its caller, and a
+//! lock.
 
 use std::sync::Arc;
 
-use loom::sync::{Condvar, Mutex};
+use loom::sync::{
+    Condvar, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 use shm_primitives::{Memory, Offset, doorbell::BellSeen, order::HINT};
+
+use crate::memory::{Shadow, chosen};
 
 /// A futex on one bell: a thread waits while the bell is unchanged, until it is woken.
 ///
@@ -34,5 +40,41 @@ impl Futex {
     pub fn wake(&self) {
         let _guard = self.0.lock.lock().expect("no thread panics with the lock");
         self.0.woken.notify_all();
+    }
+}
+
+/// A lock whose waiting threads relax over a memory, and so fence when they are asked to.
+///
+/// One that waits in loom's mutex does nothing until it has it, as if the kernel could not
+/// fence for a thread that sleeps.
+#[derive(Debug)]
+pub struct SpinLock {
+    taken: AtomicBool,
+    shadow: Shadow,
+}
+
+impl Default for SpinLock {
+    fn default() -> Self {
+        Self { taken: AtomicBool::new(false), shadow: Shadow::new() }
+    }
+}
+
+impl SpinLock {
+    /// Does `work` while no other thread does.
+    pub fn with<R>(&self, memory: &impl Memory, work: impl FnOnce() -> R) -> R {
+        while !self.take() {
+            memory.relax();
+        }
+        let result = work();
+        self.shadow.touch();
+        chosen(|| self.taken.store(false, Ordering::Release));
+        result
+    }
+
+    fn take(&self) -> bool {
+        self.shadow.touch();
+        let exchange =
+            || self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
+        chosen(exchange).is_ok()
     }
 }

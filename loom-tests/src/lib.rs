@@ -10,7 +10,7 @@
 //! | [`memory`] | shared memory in the model checker, and how an ordering is weakened |
 //! | [`crash`] | a memory whose thread dies at its n-th operation |
 //! | [`membarrier`] | a memory with an asymmetric fence |
-//! | [`futex`] | the system call that the doorbell leaves to its caller |
+//! | [`futex`] | what sleeps in the kernel: the call that a doorbell leaves to its caller, a lock |
 //! | [`explore`](mod@explore) | running a model and proving that it reached what it is about |
 //! | [`models`] | the models, one file for each structure |
 //!

@@ -1,6 +1,7 @@
 //! Shared memory in the model checker.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     env,
     ops::Range,
@@ -72,6 +73,20 @@ pub struct LoomMem {
     // loom runs all threads of a model on one thread of the system.
     region: Rc<Region>,
     light_fence: bool,
+    loads: Option<Loads>,
+}
+
+/// What 64-bit loads returned, for models that tell their paths by it. Outside of the model:
+/// it orders nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Loads(Rc<RefCell<Vec<u64>>>);
+
+impl Loads {
+    /// What was loaded since this was called last.
+    #[must_use]
+    pub fn take(&self) -> Vec<u64> {
+        self.0.take()
+    }
 }
 
 #[derive(Debug)]
@@ -161,7 +176,7 @@ loom::lazy_static! {
 
 /// Runs an operation whose place in the schedule was chosen just before, at its shadow:
 /// loom need not try a preemption between the two.
-fn chosen<R>(operation: impl FnOnce() -> R) -> R {
+pub(crate) fn chosen<R>(operation: impl FnOnce() -> R) -> R {
     loom::stop_exploring();
     let result = operation();
     loom::explore();
@@ -214,14 +229,21 @@ impl LoomMem {
             }
         }
         let lost_exchanges = Counter::new(0);
-        Self { region: Rc::new(Region { size, wide, narrow, lost_exchanges }), light_fence: true }
+        let region = Rc::new(Region { size, wide, narrow, lost_exchanges });
+        Self { region, light_fence: true, loads: None }
     }
 
     /// The same region, with light fences that order nothing: what a memory with an
     /// asymmetric fence does until somebody runs the heavy one.
     #[must_use]
     pub fn without_light_fences(&self) -> Self {
-        Self { region: Rc::clone(&self.region), light_fence: false }
+        Self { light_fence: false, ..self.clone() }
+    }
+
+    /// The same region, with 64-bit loads that are noted down.
+    #[must_use]
+    pub fn noting(&self, loads: &Loads) -> Self {
+        Self { loads: Some(loads.clone()), ..self.clone() }
     }
 
     /// How many exchanges failed so far, in all threads.
@@ -293,6 +315,9 @@ impl Memory for LoomMem {
         let value = word.value.load(ordering(order));
         if let Some(cells) = &word.cells {
             cells.atomic_load();
+        }
+        if let Some(loads) = &self.loads {
+            loads.0.borrow_mut().push(value);
         }
         value
     }

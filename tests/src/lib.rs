@@ -8,6 +8,7 @@ pub mod counts;
 pub mod pattern;
 pub mod process;
 pub mod raw;
+pub mod raw_host;
 
 use std::{
     env, fs,

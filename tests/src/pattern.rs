@@ -44,6 +44,39 @@ pub fn matches(number: u64, bytes: &[u8]) -> bool {
     })
 }
 
+/// The length of the value at `position` of a topic: `max` or a few bytes less.
+#[must_use]
+pub const fn value_length(position: u64, max: usize) -> usize {
+    max - mix(position) as usize % if max < 9 { max + 1 } else { 9 }
+}
+
+/// Writes the value at `position` of a topic into `buffer`: one word, again and again, so
+/// that all of a large value is written and checked at the speed of memory.
+pub fn fill_value(position: u64, buffer: &mut [u8]) {
+    let word = mix(position).to_le_bytes();
+    let (words, rest) = buffer.as_chunks_mut::<8>();
+    words.fill(word);
+    rest.iter_mut().zip(word).for_each(|(to, from)| *to = from);
+}
+
+/// The value at `position` of a topic whose values have up to `max` bytes.
+#[must_use]
+pub fn value(position: u64, max: usize) -> Vec<u8> {
+    let mut value = vec![0; value_length(position, max)];
+    fill_value(position, &mut value);
+    value
+}
+
+/// Whether `bytes` are the value at `position` of a topic, to the last byte.
+#[must_use]
+pub fn is_value(position: u64, max: usize, bytes: &[u8]) -> bool {
+    let word = mix(position);
+    let (words, rest) = bytes.as_chunks::<8>();
+    let other = words.iter().fold(0, |other, found| other | (u64::from_le_bytes(*found) ^ word));
+    let length = value_length(position, max);
+    other == 0 && bytes.len() == length && rest.iter().zip(word.to_le_bytes()).all(|(a, b)| *a == b)
+}
+
 /// Random numbers from a seed, for tests that are to be repeatable.
 #[derive(Clone, Debug)]
 pub struct Random(u64);

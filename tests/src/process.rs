@@ -170,6 +170,28 @@ impl Peer {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("it is still there");
     }
 
+    /// Stops it, and returns when none of its threads runs any more.
+    ///
+    /// # Panics
+    ///
+    /// If it is gone, or does not stop within [`WAIT`].
+    pub fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+        let is_stopped = |thread: io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
+            Some(stat.rsplit(')').next()?.trim_start().starts_with('T'))
+        };
+        crate::eventually(|| {
+            let mut threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).ok()?;
+            threads.all(|thread| is_stopped(thread).unwrap_or(true)).then_some(())
+        });
+    }
+
+    /// Lets it go on after [`stop`](Self::stop).
+    pub fn go_on(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
     /// Kills it and waits until it is gone.
     ///
     /// # Panics

@@ -63,6 +63,41 @@ pub mod at {
     pub const ACKS: u64 = 768;
 }
 
+/// Where words lie in a hub.
+pub mod topic {
+    use super::RawMemory;
+
+    /// The peer table.
+    const PEERS: u64 = 256;
+    /// How many peers, and how many topics, in the header.
+    const COUNTS: (u64, u64) = (56, 72);
+
+    /// Where the entry of topic `index` in the directory lies.
+    #[must_use]
+    pub fn entry(hub: &RawMemory, index: u64) -> u64 {
+        PEERS + 128 * hub.load64(COUNTS.0) + 128 * index
+    }
+
+    /// How many topics there are.
+    #[must_use]
+    pub fn count(hub: &RawMemory) -> u64 {
+        hub.load64(COUNTS.1)
+    }
+
+    /// Where the ring of topic `index` begins.
+    #[must_use]
+    pub fn ring(hub: &RawMemory, index: u64) -> u64 {
+        assert!(index < count(hub));
+        hub.load64(entry(hub, index) + 80)
+    }
+
+    /// Where slot `index` of a ring begins.
+    #[must_use]
+    pub const fn slot(ring: u64, index: u64, max: usize) -> u64 {
+        ring + 256 + index * (16 + max as u64).next_multiple_of(64)
+    }
+}
+
 /// A connection to a host that is not a link yet.
 #[derive(Debug)]
 pub struct RawSocket {
@@ -113,12 +148,21 @@ impl RawSocket {
     /// If nothing does.
     #[must_use]
     pub fn connect(path: &Path) -> Self {
+        Self::try_connect(path).expect("a host at the path")
+    }
+
+    /// Connects to whatever listens at `path`, if anything does.
+    ///
+    /// # Panics
+    ///
+    /// If there are no sockets, or the path is none.
+    #[must_use]
+    pub fn try_connect(path: &Path) -> Option<Self> {
         let flags = SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
         let socket = socket.expect("a socket");
         let address = SocketAddrUnix::new(path).expect("an address");
-        connect(&socket, &address).expect("a host at the path");
-        Self { socket }
+        connect(&socket, &address).ok().map(|()| Self { socket })
     }
 
     /// Sends a message without waiting.
@@ -176,8 +220,18 @@ impl RawSocket {
     /// If the host does not welcome it.
     #[must_use]
     pub fn welcomed(self) -> RawWelcome {
-        self.hello(VERSION, (0, 0)).expect("the host listens");
-        let answer = self.receive(WAIT).expect("an answer");
+        self.try_welcomed().expect("the host answers")
+    }
+
+    /// Says hello and waits for the welcome; `None` if the host has hung up.
+    ///
+    /// # Panics
+    ///
+    /// If the host says something else.
+    #[must_use]
+    pub fn try_welcomed(self) -> Option<RawWelcome> {
+        self.hello(VERSION, (0, 0)).ok()?;
+        let answer = self.receive(WAIT)?;
         let geometry = RawGeometry::parse(&answer.message).expect("a welcome");
         let mut descriptors = answer.descriptors.into_iter();
         let hub = descriptors.next().expect("the hub");
@@ -185,7 +239,7 @@ impl RawSocket {
         let control = descriptors.next().map(RawSocket::from);
         assert_eq!(control.is_some(), geometry.topics, "a socket for subscriptions");
         assert!(descriptors.next().is_none(), "no more descriptors");
-        RawWelcome { socket: self, geometry, hub, outbox, control }
+        Some(RawWelcome { socket: self, geometry, hub, outbox, control })
     }
 }
 
@@ -436,6 +490,14 @@ impl RawMemory {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size as u64
+    }
+
+    /// The same memory as the library sees it, for as long as this value lives.
+    #[must_use]
+    pub fn mapped(&self) -> shm_primitives::Mapped {
+        // SAFETY: a mapping begins at a page and has this size; it lives as long as this
+        // value, which the caller keeps. Whoever only reads it maps it so.
+        unsafe { shm_primitives::Mapped::new(self.base.as_ptr(), self.size) }
     }
 
     /// Tries to make the mapping writable.

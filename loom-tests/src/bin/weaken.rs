@@ -1,9 +1,9 @@
 //! Weakens every ordering of shm-primitives to relaxed (a fence to nothing), one at a
-//! time, and requires that a model fails for each.
+//! time, and requires that every model that is about it fails.
 //!
-//! `weaken` runs itself once for each ordering and model, until one catches the
-//! ordering: those that are about it come first. A model counts only if it passes with
-//! nothing weakened. `weaken --model NAME` runs one model in this process.
+//! `weaken` runs itself once for each ordering and model that is about it; where there is
+//! none, for each model until one fails. A model counts only if it passes with nothing
+//! weakened. `weaken --model NAME` runs one model in this process.
 
 use std::{
     collections::BTreeMap,
@@ -69,8 +69,9 @@ fn passes(model: &Model, weakened: &str) -> io::Result<Result<(), String>> {
 
 struct Verdict {
     order: Order,
-    caught: Option<(&'static Model, String)>,
-    models: usize,
+    caught: Vec<(&'static Model, String)>,
+    /// Models that are about it and passed.
+    missed: Vec<&'static Model>,
     took: Duration,
 }
 
@@ -78,16 +79,22 @@ fn judge(order: Order) -> io::Result<Verdict> {
     let start = Instant::now();
     let (about, others): (Vec<_>, Vec<_>) =
         models::ALL.iter().partition(|model| model.about.contains(&order.name()));
-    let mut caught = None;
-    let mut models = 0;
-    for model in about.into_iter().chain(others) {
-        models += 1;
-        if let Err(message) = passes(model, order.name())? {
-            caught = Some((model, message));
-            break;
+    let (mut caught, mut missed) = (Vec::new(), Vec::new());
+    for model in about {
+        match passes(model, order.name())? {
+            Ok(()) => missed.push(model),
+            Err(message) => caught.push((model, message)),
         }
     }
-    Ok(Verdict { order, caught, models, took: start.elapsed() })
+    for model in others {
+        if !caught.is_empty() || !missed.is_empty() {
+            break;
+        }
+        if let Err(message) = passes(model, order.name())? {
+            caught.push((model, message));
+        }
+    }
+    Ok(Verdict { order, caught, missed, took: start.elapsed() })
 }
 
 /// Does `work` for each item, on all processors, and keeps the order.
@@ -123,23 +130,29 @@ fn check_all() -> ExitCode {
     };
 
     let mut survivors = 0;
-    println!("{:16} {:32} {:>6} {:>6}  what it said", "weakened", "caught by", "models", "s");
-    for Verdict { order, caught, models, took } in &verdicts {
+    println!("{:16} {:32} {:>6}  what it said", "weakened", "caught by", "s");
+    for Verdict { order, caught, missed, took } in &verdicts {
         let allowed = ALLOWED.iter().find(|(name, _)| *name == order.name());
-        let (by, said) = match (caught, allowed) {
-            (Some((model, message)), _) => (model.name, message.as_str()),
-            (None, Some((_, reason))) => ("nothing, allowed", *reason),
-            (None, None) => {
-                survivors += 1;
-                ("NOTHING", "")
+        let mut rows: Vec<_> = caught
+            .iter()
+            .map(|(model, message)| (model.name.to_owned(), message.as_str()))
+            .collect();
+        match allowed {
+            Some((_, reason)) if caught.is_empty() => {
+                rows.push(("nothing, allowed".to_owned(), reason));
             }
-        };
-        println!("{:16} {by:32} {models:>6} {:>6.1}  {said}", order.name(), took.as_secs_f64());
+            None if caught.is_empty() && missed.is_empty() => rows.push(("NOTHING".into(), "")),
+            _ => rows.extend(missed.iter().map(|model| (format!("NOT BY {}", model.name), ""))),
+        }
+        survivors += usize::from(allowed.is_none() && (caught.is_empty() || !missed.is_empty()));
+        for (by, said) in rows {
+            println!("{:16} {by:32} {:>6.1}  {said}", order.name(), took.as_secs_f64());
+        }
     }
 
     // What fails anyway catches nothing.
     let mut catchers: Vec<_> =
-        verdicts.iter().filter_map(|verdict| Some(verdict.caught.as_ref()?.0)).collect();
+        verdicts.iter().flat_map(|verdict| &verdict.caught).map(|(model, _)| *model).collect();
     catchers.sort_by_key(|model| model.name);
     catchers.dedup_by_key(|model| model.name);
     let failing: Vec<_> = each(&catchers, |model| (model.name, passes(model, "")))
@@ -151,9 +164,9 @@ fn check_all() -> ExitCode {
     }
 
     println!(
-        "{} weakened, {} caught, {survivors} survived without a reason; {:.0} s",
+        "{} weakened, {} caught, {survivors} survived a model without a reason; {:.0} s",
         verdicts.len(),
-        verdicts.iter().filter(|verdict| verdict.caught.is_some()).count(),
+        verdicts.iter().filter(|verdict| !verdict.caught.is_empty()).count(),
         start.elapsed().as_secs_f64()
     );
     if survivors == 0 && failing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -3,6 +3,7 @@
 //! Each is a plain function, so that the tests of this crate and the check of weakened
 //! orderings run the same ones.
 
+pub mod broadcast;
 pub mod doorbell;
 pub mod dropped;
 pub mod goodbye;
@@ -52,6 +53,16 @@ models! {
     seqlock::one_reader about [SEQLOCK_BEGIN, SEQLOCK_END, SEQLOCK_FIRST, SEQLOCK_LAST];
     seqlock::two_readers about [];
     seqlock::dying_writer about [];
+    broadcast::follow_one_slot about [SEQLOCK_BEGIN, SEQLOCK_END, SEQLOCK_FIRST, SEQLOCK_LAST];
+    broadcast::follow_two_slots about [];
+    broadcast::newest_one_slot about [];
+    broadcast::newest_two_slots about [];
+    broadcast::newest_after_next about [];
+    broadcast::dying_writer about [];
+    broadcast::writer_after_a_death about [];
+    broadcast::alarm about [SLEEP_FENCE, WAKE_FENCE];
+    broadcast::alarm_by_membarrier about [SLEEP_FENCE];
+    broadcast::bell_carries about [BELL_RING, BELL_SEEN];
     pool::two_receivers about [ACK_PUBLISH, ACK_SEEN];
     pool::slot_and_ring about [];
     doorbell::data about [SLEEP_FENCE, WAKE_FENCE];

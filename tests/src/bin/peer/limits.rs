@@ -33,10 +33,10 @@ pub(crate) fn run(kind: &str, path: &str) {
 }
 
 /// While this lives, all descriptors but a few are taken.
-struct Scarcity(#[expect(dead_code, reason = "they are held")] Vec<File>);
+pub(crate) struct Scarcity(#[expect(dead_code, reason = "they are held")] Vec<File>);
 
 impl Scarcity {
-    fn but_for(few: usize) -> Self {
+    pub(crate) fn but_for(few: usize) -> Self {
         let maximum = getrlimit(Resource::Nofile).maximum;
         let current = Some(200);
         setrlimit(Resource::Nofile, Rlimit { current, maximum }).expect("a limit");

@@ -1,6 +1,7 @@
 //! The other process of the tests. Its first argument is its role; most roles then take
 //! commands, one a line, and answer each with one line.
 
+mod broadcast;
 mod guest;
 mod host;
 mod hostile;
@@ -22,6 +23,8 @@ fn main() -> ExitCode {
         ["guest", path, ticket] => guest::by_path(path, Some(ticket)),
         ["inherited"] => guest::inherited(),
         ["host", path] => host::run(path),
+        ["publisher", path, slots, max] => broadcast::publish(path, number(slots), number(max)),
+        ["subscriber", path] => broadcast::subscribe(path),
         ["send", path, count, batch] => stream::send(path, number(count), number(batch)),
         ["receive", path, count] => stream::receive(path, number(count)),
         ["both", path, count] => stream::both(path, number(count)),
