@@ -51,3 +51,8 @@ fn a_reader_never_sleeps_on_values_of_a_publisher_that_does_not_fence() {
 fn a_new_count_of_the_bell_carries_what_was_published() {
     broadcast::bell_carries();
 }
+
+#[test]
+fn a_new_count_of_the_bell_carries_what_the_alarm_saw() {
+    broadcast::bell_of_the_agent_carries();
+}

@@ -123,6 +123,13 @@ impl<M: Memory> Ring<M> {
         self.at.plus(BELL)
     }
 
+    /// Whether the value at `position` is there, or was.
+    #[inline(always)]
+    fn is_ready(&self, position: u64) -> bool {
+        let sequence = self.memory.load64(self.slot(position), HINT);
+        is_after(sequence.wrapping_add(1), complete(position))
+    }
+
     fn published(&self) -> u64 {
         let published = self.memory.load64(self.at.plus(PUBLISHED), HINT);
         // The writer may be between its two stores, or have died there.
@@ -168,6 +175,9 @@ impl<M: Memory> BroadcastWriter<M> {
     pub fn new(memory: M, at: Offset, geometry: BroadcastGeometry) -> Self {
         let ring = Ring::new(memory, at, geometry);
         let next = ring.published();
+        // One that died between its two stores left `published` one behind. No further than
+        // that: readers look one further than it says, not two.
+        ring.memory.store64(ring.at.plus(PUBLISHED), next, HINT);
         Self { ring, next }
     }
 
@@ -206,7 +216,7 @@ impl<M: Memory> BroadcastWriter<M> {
     pub fn is_awaited(&self) -> bool {
         let Ring { memory, at, .. } = &self.ring;
         // SYNC WAKE_FENCE: either this load sees what `Alarm::set` stored, or the look at
-        // `published` after it sees what was published here.
+        // the sequence after it sees what was published here.
         memory.fence_light(WAKE_FENCE);
         memory.load64(at.plus(AWAITED), OWN) != 0
     }
@@ -239,7 +249,9 @@ impl<M: Memory> Alarm<M> {
         memory.store64(at.plus(AWAITED), 1, OWN);
         // SYNC SLEEP_FENCE: see `is_awaited`.
         memory.fence_heavy(SLEEP_FENCE);
-        is_after(memory.load64(at.plus(PUBLISHED), HINT), position)
+        // The word that the reader looks at, not `published`: a reader that sees the bell rung
+        // for this look then sees no less than it did.
+        self.ring.is_ready(position)
     }
 
     /// Rings for everybody who sleeps: the next value is not awaited any more.
@@ -357,8 +369,7 @@ impl<M: Memory> BroadcastReader<M> {
     #[inline]
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let sequence = self.ring.memory.load64(self.ring.slot(self.next), HINT);
-        is_after(sequence.wrapping_add(1), complete(self.next))
+        self.ring.is_ready(self.next)
     }
 
     /// Copies the value at the cursor into `value`, which has room for the ring's largest,
@@ -551,6 +562,19 @@ mod tests {
         let reader = BroadcastReader::new(memory, at, geometry, Start::Next);
         assert_eq!((reader.position(), reader.published()), (1, 1));
         assert_eq!(reader.newest(&mut [0; 8]), Ok(Some((0, 8))));
+    }
+
+    #[test]
+    fn writers_that_stop_there_one_after_the_other_lose_no_value() {
+        let (memory, at, geometry) = ring(2, 8);
+        for n in 0u64..3 {
+            let mut writer = BroadcastWriter::new(memory, at, geometry);
+            let found = memory.load64(at, OWN);
+            assert_eq!(writer.publish(&n.to_le_bytes()), Ok(n));
+            memory.store64(at, found, OWN);
+        }
+        let reader = BroadcastReader::new(memory, at, geometry, Start::Next);
+        assert_eq!(reader.position(), 3);
     }
 
     #[test]

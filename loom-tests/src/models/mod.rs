@@ -63,6 +63,7 @@ models! {
     broadcast::alarm about [SLEEP_FENCE, WAKE_FENCE];
     broadcast::alarm_by_membarrier about [SLEEP_FENCE];
     broadcast::bell_carries about [BELL_RING, BELL_SEEN];
+    broadcast::bell_of_the_agent_carries about [BELL_RING, BELL_SEEN];
     pool::two_receivers about [ACK_PUBLISH, ACK_SEEN];
     pool::slot_and_ring about [];
     doorbell::data about [SLEEP_FENCE, WAKE_FENCE];
