@@ -27,6 +27,7 @@
 //! | [`seqlock`] | a value of any size that is never read torn |
 //! | [`hub`] | what a host tells all its guests |
 //! | [`peer`] | the host's table of peers |
+//! | [`fleet`] | a ring that equal members write |
 //!
 //! # Example
 //!
@@ -78,6 +79,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod doorbell;
+pub mod fleet;
 pub mod frame;
 pub mod header;
 pub mod hub;
