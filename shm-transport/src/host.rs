@@ -211,7 +211,7 @@ impl Drop for Host {
     }
 }
 
-fn random() -> Result<u128, OsError> {
+pub(crate) fn random() -> Result<u128, OsError> {
     let mut bytes = [0; 16];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .map_err(|errno| OsError::new("draw a random number", errno))?;

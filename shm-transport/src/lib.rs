@@ -10,6 +10,8 @@
 //! - A [`Link`] sends and receives; it splits into a [`Sender`] and a [`Receiver`] for two
 //!   threads. Calls block until a [`Deadline`], or do not wait (`try_`).
 //! - A [`LinkSet`] waits on many links at once.
+//! - A [`Fleet`] is something else: equal processes of one user that trust each other and
+//!   share named rings, without a host.
 //!
 //! How a message travels depends on its size and is nobody's concern: inline in the ring,
 //! through a slot of the sender's pool, or in sealed memory of its own.
@@ -69,6 +71,7 @@ mod credentials;
 mod deadline;
 mod door;
 mod error;
+mod fleet;
 mod guest;
 mod host;
 mod hub;
@@ -87,6 +90,11 @@ pub use error::{
     AcceptError, AttachError, BadDescriptor, BatchError, Corruption, CreateError, DetachError,
     LinkEnd, OsError, PathError, RecvError, SendError, SpawnError,
 };
+pub use error::{FleetFileError, FleetPublishError, JoinError, RingError};
+pub use fleet::{
+    Fleet, FleetBuilder, FleetCursor, FleetRing, FleetValue, Member, Published, RingConfig,
+    ValueError,
+};
 pub use guest::{Guest, GuestBuilder};
 pub use host::{Host, HostBuilder};
 pub use hub::{Hub, PeerEntry, Reservation};
@@ -94,6 +102,10 @@ pub use link::{CHUNK, Link, Message, Receiver, SealedPayload, SendGrant, Sender}
 pub use link_set::{LinkEvent, LinkKey, LinkSet};
 pub use spawn::{CommandExt, SpawnedGuest};
 
+pub use shm_primitives::fleet::{
+    CorruptFleet, FleetFrame, FleetId, LaneError, Next, ParseFleetIdError, Position, PublishError,
+    ReadAtError, RingGeometryError, RingHeaderError, Start,
+};
 pub use shm_primitives::{
     header::{GeometryError, HeaderError},
     hub::HubStatistics,

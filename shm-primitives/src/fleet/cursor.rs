@@ -13,7 +13,7 @@ const ATTEMPTS: u32 = 1000;
 /// Where a cursor starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum From {
+pub enum Start {
     /// At the oldest frame that is there.
     Oldest,
     /// At the newest frame that is there.
@@ -46,12 +46,12 @@ pub struct Cursor {
 
 impl Cursor {
     /// A cursor that starts at `from`.
-    pub fn new<M: Memory>(ring: &Ring<M>, from: From) -> Self {
+    pub fn new<M: Memory>(ring: &Ring<M>, from: Start) -> Self {
         let next = match from {
-            From::Oldest => ring.oldest(),
-            From::Newest => ring.end().minus(1).max(ring.floor()),
-            From::Next => ring.end(),
-            From::Position(position) => position,
+            Start::Oldest => ring.oldest(),
+            Start::Newest => ring.end().minus(1).max(ring.floor()),
+            Start::Next => ring.end(),
+            Start::Position(position) => position,
         };
         Self { next, lost: 0, total_lost: 0 }
     }

@@ -38,7 +38,7 @@
 //! two stores, or died there.
 //!
 //! ```
-//! use shm_primitives::{Mapped, fleet::{Cursor, From, LaneWriter, Ring, RingGeometry}};
+//! use shm_primitives::{Mapped, fleet::{Cursor, LaneWriter, Ring, RingGeometry, Start}};
 //!
 //! let geometry = RingGeometry::new(1, 8, 2, 64)?;
 //! let memory = Mapped::leaked(geometry.total_size());
@@ -49,7 +49,7 @@
 //! let (id, _) = right.publish(0, 1, b"from the right")?;
 //! assert_eq!(id.to_string(), "01-1-0");
 //!
-//! let mut cursor = Cursor::new(&ring, From::Oldest);
+//! let mut cursor = Cursor::new(&ring, Start::Oldest);
 //! assert_eq!(cursor.next(&ring)?.expect("two frames").frame.payload(), b"from the left");
 //! assert_eq!(cursor.next(&ring)?.expect("two frames").frame.id(), id);
 //! assert!(cursor.next(&ring)?.is_none());
@@ -61,13 +61,15 @@ mod frame;
 mod geometry;
 mod id;
 mod lane;
+mod members;
 mod ring;
 mod word;
 
-pub use cursor::{Cursor, From, Next};
+pub use cursor::{Cursor, Next, Start};
 pub use frame::FleetFrame;
 pub use geometry::{FLOOR, RingGeometry, RingGeometryError, RingHeaderError, TAIL};
 pub use id::{FleetId, MAX_COUNTER, MAX_NODES, ParseFleetIdError};
 pub use lane::{LaneError, LaneWriter, PublishError};
+pub use members::{MemberDetails, Members};
 pub use ring::{CorruptFleet, ReadAtError, Ring};
 pub use word::Position;

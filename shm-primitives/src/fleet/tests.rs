@@ -5,8 +5,8 @@ use std::{format, vec, vec::Vec};
 use crate::{
     Mapped, Memory, Offset,
     fleet::{
-        Cursor, FleetId, From, LaneError, LaneWriter, Position, PublishError, ReadAtError, Ring,
-        RingGeometry, TAIL,
+        Cursor, FleetId, LaneError, LaneWriter, Position, PublishError, ReadAtError, Ring,
+        RingGeometry, Start, TAIL,
     },
     order::OWN,
 };
@@ -96,7 +96,7 @@ fn payloads_of_all_lengths_come_back_and_larger_ones_are_refused() {
 fn a_cursor_counts_exactly_what_it_lost() {
     let (memory, geometry, ring) = ring(8, 2);
     let mut lane = LaneWriter::join(memory, geometry, 1).unwrap();
-    let mut cursor = Cursor::new(&ring, From::Oldest);
+    let mut cursor = Cursor::new(&ring, Start::Oldest);
     assert_eq!(cursor.next(&ring), Ok(None));
     let (mut published, mut seen, mut lost) = (0u64, 0, 0);
     for burst in [1, 3, 8, 9, 20, 0, 17, 8] {
@@ -115,17 +115,17 @@ fn a_cursor_counts_exactly_what_it_lost() {
     assert_eq!(lost, 1 + 12 + 9);
 
     let start = |from| Cursor::new(&ring, from).next(&ring).unwrap().map(|next| next.frame);
-    assert_eq!(start(From::Oldest).unwrap().position().number(), published - 8);
-    assert_eq!(start(From::Newest).unwrap().position().number(), published - 1);
-    assert_eq!(start(From::Next), None);
-    assert_eq!(start(From::Position(Position::new(60))).unwrap().payload(), b"60");
+    assert_eq!(start(Start::Oldest).unwrap().position().number(), published - 8);
+    assert_eq!(start(Start::Newest).unwrap().position().number(), published - 1);
+    assert_eq!(start(Start::Next), None);
+    assert_eq!(start(Start::Position(Position::new(60))).unwrap().payload(), b"60");
 }
 
 #[test]
 fn a_reset_takes_all_that_is_committed_and_nothing_else() {
     let (memory, geometry, ring) = ring(4, 1);
     let mut lane = LaneWriter::join(memory, geometry, 0).unwrap();
-    let mut cursor = Cursor::new(&ring, From::Oldest);
+    let mut cursor = Cursor::new(&ring, Start::Oldest);
     let (old, _) = publish(&mut lane, "old");
     publish(&mut lane, "old, too");
     assert_eq!(ring.reset().number(), 2);
@@ -134,7 +134,7 @@ fn a_reset_takes_all_that_is_committed_and_nothing_else() {
     assert_eq!(ring.read_newest(), Ok(None));
     assert_eq!(text_at(&ring, 1), Err(ReadAtError::Lost { oldest: Position::new(2) }));
     assert_eq!(cursor.next(&ring), Ok(None));
-    assert_eq!(Cursor::new(&ring, From::Newest).next(&ring), Ok(None));
+    assert_eq!(Cursor::new(&ring, Start::Newest).next(&ring), Ok(None));
     let (new, position) = publish(&mut lane, "new");
     assert_eq!((new.counter(), position.number()), (2, 2), "names and positions go on");
     let next = cursor.next(&ring).unwrap().unwrap();
@@ -228,7 +228,7 @@ fn whatever_a_death_leaves_the_next_life_repeats_no_name_and_loses_no_frame() {
 fn lives(deaths: &[u64], between: u64) {
     let (memory, geometry, ring) = ring(4, 2);
     let mut other = LaneWriter::join(memory, geometry, 1).unwrap();
-    let mut cursor = Cursor::new(&ring, From::Oldest);
+    let mut cursor = Cursor::new(&ring, Start::Oldest);
     let mut last = [None; 2];
     let mut position = 0;
     let mut follow = || {
@@ -282,7 +282,7 @@ fn a_word_that_no_member_wrote_is_reported_by_readers_and_publishers() {
     memory.store64(geometry.index(0), u64::MAX, OWN);
     memory.store64(geometry.index(1), u64::MAX, OWN);
     assert!(matches!(text_at(&ring, 0), Err(ReadAtError::Corrupt(_))));
-    assert!(Cursor::new(&ring, From::Oldest).next(&ring).is_err());
+    assert!(Cursor::new(&ring, Start::Oldest).next(&ring).is_err());
     assert!(matches!(lane.publish(0, 0, b""), Err(PublishError::Corrupt(_))));
     memory.store64(TAIL, u64::MAX, OWN);
     assert!(matches!(lane.publish(0, 0, b""), Err(PublishError::Corrupt(_))));
