@@ -90,10 +90,10 @@ pub use error::{
     AcceptError, AttachError, BadDescriptor, BatchError, Corruption, CreateError, DetachError,
     LinkEnd, OsError, PathError, RecvError, SendError, SpawnError,
 };
-pub use error::{FleetFileError, FleetPublishError, JoinError, RingError};
+pub use error::{ClaimError, FleetFileError, FleetPublishError, JoinError, RingError};
 pub use fleet::{
-    Fleet, FleetBuilder, FleetCursor, FleetRing, FleetValue, Member, Published, RingConfig,
-    ValueError,
+    Cache, CacheError, ClaimGuard, Claims, Fleet, FleetBuilder, FleetCursor, FleetRing, FleetValue,
+    Holder, Member, Published, RingConfig, ValueError,
 };
 pub use guest::{Guest, GuestBuilder};
 pub use host::{Host, HostBuilder};

@@ -1,7 +1,7 @@
-use std::{error::Error, fmt, path::PathBuf};
+use std::{error::Error, fmt, path::PathBuf, time::Duration};
 
 use shm_primitives::{
-    fleet::{LaneError, PublishError, RingGeometryError, RingHeaderError},
+    fleet::{CorruptFleet, LaneError, PublishError, RingGeometryError, RingHeaderError},
     header::HeaderError,
 };
 
@@ -304,6 +304,96 @@ impl From<LaneError> for FleetPublishError {
 }
 
 impl From<OsError> for FleetPublishError {
+    fn from(error: OsError) -> Self {
+        Self::Os(error)
+    }
+}
+
+/// Why a subject is not held.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ClaimError {
+    /// A living member holds it.
+    Held {
+        /// Its node.
+        node: u32,
+        /// Its process; 0 if it is not known.
+        pid: u32,
+        /// For how long from now, unless it renews or releases it.
+        left: Duration,
+    },
+    /// It was held, and is no longer: it ran out and another one claimed it, or this member
+    /// fell so far behind that it cannot know.
+    Lost,
+    /// The oldest claim would soon be overwritten by newer frames.
+    Full {
+        /// Who holds it.
+        node: u32,
+        /// What it holds.
+        subject: Vec<u8>,
+    },
+    /// A subject that does not fit into a frame.
+    SubjectTooLong {
+        /// Its bytes.
+        len: usize,
+        /// The most that it can have.
+        max: usize,
+    },
+    /// In each of many attempts others were faster, and had gone at the next one.
+    Busy,
+    /// What was to be said was not published.
+    Publish(FleetPublishError),
+    /// Something else wrote over the ring.
+    Corrupt(CorruptFleet),
+    /// The operating system does not say who lives.
+    Os(OsError),
+}
+
+impl fmt::Display for ClaimError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held { node, pid, left } => write!(
+                f,
+                "node {node} (process {pid}) holds it for {left:?} from now: try again then"
+            ),
+            Self::Lost => f.write_str("it is held no longer: stop, and claim it anew"),
+            Self::Full { node, subject } => write!(
+                f,
+                "the claim of node {node} on {:?} is too old to be kept with newer ones: let it \
+                 renew or release, or configure a larger capacity",
+                String::from_utf8_lossy(subject)
+            ),
+            Self::SubjectTooLong { len, max } => write!(
+                f,
+                "a subject of {len} bytes; these claims have room for {max}: shorten it or \
+                 configure a larger max_payload"
+            ),
+            Self::Busy => f.write_str("others were faster in every attempt: try again"),
+            Self::Publish(error) => error.fmt(f),
+            Self::Corrupt(error) => error.fmt(f),
+            Self::Os(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for ClaimError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Publish(error) => Some(error),
+            Self::Corrupt(error) => Some(error),
+            Self::Os(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<FleetPublishError> for ClaimError {
+    fn from(error: FleetPublishError) -> Self {
+        Self::Publish(error)
+    }
+}
+
+impl From<OsError> for ClaimError {
     fn from(error: OsError) -> Self {
         Self::Os(error)
     }

@@ -1,5 +1,7 @@
 //! Equal processes that share named rings, without a host.
 
+mod cache;
+mod claims;
 mod file;
 mod membership;
 mod ring;
@@ -16,6 +18,8 @@ use shm_primitives::{
     fleet::{MAX_NODES, Members, RingGeometry},
 };
 
+pub use cache::{Cache, CacheError};
+pub use claims::{ClaimGuard, Claims, Holder};
 pub use membership::Member;
 pub use ring::{FleetCursor, FleetRing, Published, RingConfig};
 pub use value::{FleetValue, ValueError};
