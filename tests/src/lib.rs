@@ -5,6 +5,7 @@
 //! long enough for a machine that is busy with other things.
 
 pub mod counts;
+pub mod fleet;
 pub mod pattern;
 pub mod process;
 pub mod raw;

@@ -1,6 +1,9 @@
 //! Being in a fleet, and who else is.
 
-use std::{io, time::SystemTime};
+use std::{
+    io, thread,
+    time::{Duration, SystemTime},
+};
 
 use shm_primitives::{
     Mapped,
@@ -21,6 +24,9 @@ use crate::{
 
 /// The file in a fleet's directory.
 pub(super) const FILE: &str = "members";
+/// How often a node that is taken is tried, a millisecond apart: a process that was killed
+/// takes a moment to go, and so does the lock of one that was just starting a child.
+const GOING: u32 = 50;
 
 /// A node of a fleet, and who joined as it last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,9 +104,15 @@ impl Membership {
         if members.nodes() != nodes {
             return Err(JoinError::OtherNodes { asked: nodes, found: members.nodes() });
         }
-        if !lock.try_lock(u64::from(node))? {
-            let details = members.details(node).ok().flatten();
-            return Err(JoinError::NodeTaken { node, pid: details.map_or(0, |member| member.pid) });
+        for attempt in 1.. {
+            if lock.try_lock(u64::from(node))? {
+                break;
+            }
+            if attempt == GOING {
+                let pid = members.details(node).ok().flatten().map_or(0, |member| member.pid);
+                return Err(JoinError::NodeTaken { node, pid });
+            }
+            thread::sleep(Duration::from_millis(1));
         }
         let incarnation = crate::host::random()?;
         let member = Self { lock, members, _segment: segment, node, incarnation, fleet };

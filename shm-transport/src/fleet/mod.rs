@@ -97,7 +97,8 @@ pub struct FleetBuilder {
 
 impl Fleet {
     /// Joins the fleet of this name of this user as a node, and makes it if there is none:
-    /// in `/dev/shm/shm-fleets-<user>/`, for 64 nodes.
+    /// in `/dev/shm/shm-fleets-<user>/`, for 64 nodes. If the node's process is just dying,
+    /// this waits for that, 50 ms at most.
     ///
     /// # Errors
     ///

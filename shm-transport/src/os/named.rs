@@ -150,6 +150,11 @@ impl Directory {
             .map_err(|errno| name_error("remove a fleet's directory", errno))
     }
 
+    /// Whether this directory has no name any more.
+    fn is_removed(&self) -> bool {
+        fstat(&self.0).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
     /// The names in this directory, of those that are text.
     pub(crate) fn names(&self) -> Result<Vec<String>, OsError> {
         let list = |errno| OsError::new("list a fleet's directory", errno);
@@ -193,9 +198,12 @@ impl Directory {
     ) -> Result<(), NameError> {
         let mode = Mode::RUSR | Mode::WUSR;
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let fd: File = openat(&self.0, ".", flags, mode)
-            .map_err(|errno| name_error("create a fleet's file", errno))?
-            .into();
+        let fd: File = match openat(&self.0, ".", flags, mode) {
+            Ok(fd) => fd.into(),
+            // How this is refused differs between file systems.
+            Err(_) if self.is_removed() => return Err(NameError::Missing),
+            Err(errno) => return Err(name_error("create a fleet's file", errno)),
+        };
         // Whatever the umask: other processes of this user must be able to open it.
         fchmod(&fd, mode).map_err(|errno| OsError::new("protect a fleet's file", errno))?;
         ftruncate(&fd, size).map_err(|errno| OsError::new("size a fleet's file", errno))?;

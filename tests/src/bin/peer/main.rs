@@ -1,6 +1,7 @@
 //! The other process of the tests. Its first argument is its role; most roles then take
 //! commands, one a line, and answer each with one line.
 
+mod fleet;
 mod guest;
 mod host;
 mod hostile;
@@ -26,6 +27,9 @@ fn main() -> ExitCode {
         ["both", path, count] => stream::both(path, number(count)),
         ["hostile", path, kind] => hostile::run(path, kind),
         ["limits", kind, path] => limits::run(kind, path),
+        ["fleet", directory, node] => fleet::run(directory, node),
+        ["fleet-soak", directory, node, life] => fleet::soak(directory, node, life),
+        ["fleet-create", directory] => fleet::create(directory),
         ["descriptors"] => say(&shm_tests::counts::holdings().descriptors.to_string()),
         _ => {
             eprintln!("unknown role: {arguments:?}");
