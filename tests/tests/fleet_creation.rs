@@ -34,7 +34,16 @@ fn whoever_dies_making_a_fleet_or_a_ring_leaves_nothing_that_stops_the_next_one(
     };
     let all = run_and_kill(&place, 0, u64::MAX);
     assert_eq!(left(all), all);
-    if points == 0 {
+    if let Some(stride) = all.checked_div(points) {
+        // Odd strides do not run in step with loops.
+        for instructions in (0..all).step_by((stride | 1) as usize) {
+            left(run_and_kill(&place, 0, instructions));
+        }
+        // Where the ring and its first frame are made.
+        for back in (1..400).step_by(20) {
+            left(run_and_kill(&place, 0, all - back));
+        }
+    } else {
         let mut rest = all;
         for calls in 0.. {
             let after = run_and_kill(&place, calls + 1, u64::MAX);
@@ -43,19 +52,11 @@ fn whoever_dies_making_a_fleet_or_a_ring_leaves_nothing_that_stops_the_next_one(
             for instructions in 0..=rest - after {
                 left(run_and_kill(&place, calls, instructions));
             }
+            println!("{calls} system calls, {after} instructions to go");
             rest = after;
             if after == 0 {
                 break;
             }
-        }
-    } else {
-        // Odd strides do not run in step with loops.
-        for instructions in (0..all).step_by((all / points | 1) as usize) {
-            left(run_and_kill(&place, 0, instructions));
-        }
-        // Where the ring and its first frame are made.
-        for back in (1..400).step_by(400 / points.min(20) as usize) {
-            left(run_and_kill(&place, 0, all - back));
         }
     }
     let tried: u64 = outcomes.iter().sum();

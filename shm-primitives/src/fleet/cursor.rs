@@ -40,8 +40,8 @@ pub struct Next {
 pub struct Cursor {
     next: Position,
     /// Lost since the last frame.
+    untold: u64,
     lost: u64,
-    total_lost: u64,
 }
 
 impl Cursor {
@@ -53,7 +53,7 @@ impl Cursor {
             Start::Next => ring.end(),
             Start::Position(position) => position,
         };
-        Self { next, lost: 0, total_lost: 0 }
+        Self { next, untold: 0, lost: 0 }
     }
 
     /// The position that comes next.
@@ -65,7 +65,7 @@ impl Cursor {
     /// How many frames it lost in all.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.total_lost
+        self.lost
     }
 
     /// The next frame, and how many were lost before it; none if there is none yet.
@@ -78,7 +78,7 @@ impl Cursor {
         for _ in 0..ATTEMPTS {
             match ring.read_at(self.next) {
                 Ok(frame) => {
-                    let lost = core::mem::take(&mut self.lost);
+                    let lost = core::mem::take(&mut self.untold);
                     self.next = self.next.plus(1);
                     return Ok(Some(Next { lost, frame }));
                 }
@@ -86,8 +86,8 @@ impl Cursor {
                 Err(ReadAtError::Lost { oldest }) => {
                     // All positions between were committed, one after the other.
                     let lost = oldest.since(self.next);
+                    self.untold = self.untold.wrapping_add(lost);
                     self.lost = self.lost.wrapping_add(lost);
-                    self.total_lost = self.total_lost.wrapping_add(lost);
                     self.next = self.next.max(oldest);
                 }
                 Err(ReadAtError::Corrupt(corrupt)) => return Err(corrupt),
