@@ -24,25 +24,21 @@
 //! the ring old, and renewals while it is three quarters, so that none is overwritten.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use shm_primitives::fleet::{FleetFrame, Position, Start};
+use shm_primitives::fleet::{Position, Start};
 
-use super::{Fleet, FleetCursor, FleetRing, RingConfig};
+use super::{
+    Fleet, FleetRing, RingConfig,
+    claim_fold::{CLAIM, HEAD, Own, RELEASE, RENEW, Said, Standing, State, VERSION},
+};
 use crate::{
     error::{ClaimError, RingError},
     os::named::boot_nanoseconds,
 };
 
-const CLAIM: u8 = 1;
-const RENEW: u8 = 2;
-const RELEASE: u8 = 3;
-const VERSION: u16 = 1;
-/// Token, incarnation, when made, until when good.
-const HEAD: usize = 8 + 16 + 8 + 8;
 /// How often a claimant begins again because others were faster and went.
 const ATTEMPTS: u32 = 64;
 
@@ -79,40 +75,6 @@ struct Shared {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
-struct State {
-    cursor: FleetCursor,
-    /// All unreleased claims that the ring keeps, by subject and token, expired ones and
-    /// invalid ones among them.
-    claims: BTreeMap<Vec<u8>, BTreeMap<Position, Claim>>,
-    /// The claims of this handle, by token.
-    own: BTreeMap<Position, Own>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Claim {
-    node: u32,
-    incarnation: u128,
-    expires: u64,
-    /// The newest frame that says so.
-    anchor: Position,
-}
-
-#[derive(Clone, Debug)]
-struct Own {
-    subject: Vec<u8>,
-    expires: u64,
-    anchor: Position,
-    standing: Standing,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    Published,
-    Held,
-    Lost,
-}
-
 /// Who holds a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -136,7 +98,7 @@ impl Claims {
     pub fn open(fleet: &Fleet, kind: u8, config: &RingConfig) -> Result<Self, RingError> {
         let ring = fleet.ring(kind, config)?;
         let cursor = ring.cursor(Start::Oldest);
-        let state = State { cursor, claims: BTreeMap::new(), own: BTreeMap::new() };
+        let state = State::new(cursor);
         Ok(Self(Arc::new(Shared { ring, state: Mutex::new(state) })))
     }
 
@@ -204,13 +166,8 @@ impl Shared {
         subject: &[u8],
     ) -> Result<Position, ClaimError> {
         let incarnation = self.ring.membership().incarnation();
-        let mut payload = Vec::with_capacity(HEAD.saturating_add(subject.len()));
-        payload.extend_from_slice(&token.number().to_le_bytes());
-        payload.extend_from_slice(&incarnation.to_le_bytes());
-        payload.extend_from_slice(&now.to_le_bytes());
-        payload.extend_from_slice(&expires.to_le_bytes());
-        payload.extend_from_slice(subject);
-        Ok(self.ring.publish(what, VERSION, &payload)?.position)
+        let said = Said { token, incarnation, made: now, expires, subject };
+        Ok(self.ring.publish(what, VERSION, &said.bytes())?.position)
     }
 
     /// The earliest claim of a subject that is good and whose member lives. Those of dead
@@ -256,108 +213,6 @@ impl Shared {
         if let Some(own) = state.own.remove(&token) {
             let _ = self.publish(RELEASE, token, boot_nanoseconds(), 0, &own.subject);
         }
-    }
-}
-
-impl State {
-    /// Claims of a subject that are unreleased and good beyond a moment.
-    fn good(&self, subject: &[u8], moment: u64) -> impl Iterator<Item = (Position, Claim)> {
-        let claims = self.claims.get(subject).into_iter().flatten();
-        claims.map(|(token, claim)| (*token, *claim)).filter(move |(_, c)| c.expires > moment)
-    }
-
-    /// Takes notice of all that is in the ring now.
-    fn follow(&mut self, ring: &FleetRing) -> Result<(), ClaimError> {
-        let end = ring.end();
-        while self.cursor.position() < end {
-            let Some(next) = self.cursor.next().map_err(ClaimError::Corrupt)? else { break };
-            if next.lost > 0 {
-                // Among the lost ones may be a claim that one of ours lost against.
-                self.claims.clear();
-                for own in self.own.values_mut() {
-                    own.standing = Standing::Lost;
-                }
-            }
-            self.apply(&next.frame);
-        }
-        // What the ring no longer keeps, who joins now does not see.
-        let oldest = ring.oldest();
-        self.claims.retain(|_, claims| {
-            claims.retain(|_, claim| claim.anchor >= oldest);
-            !claims.is_empty()
-        });
-        for own in self.own.values_mut().filter(|own| own.anchor < oldest) {
-            own.standing = Standing::Lost;
-        }
-        Ok(())
-    }
-
-    fn apply(&mut self, frame: &FleetFrame) {
-        let Some(Said { token, incarnation, made, expires, subject }) = Said::of(frame) else {
-            return;
-        };
-        let (position, node) = (frame.position(), frame.id().node());
-        match frame.kind() {
-            CLAIM => {
-                let token = position;
-                let valid = self.good(subject, made).next().is_none();
-                for (own_token, own) in &mut self.own {
-                    if *own_token == token && own.standing == Standing::Published {
-                        own.standing = if valid { Standing::Held } else { Standing::Lost };
-                    } else if *own_token < token && own.subject == subject && own.expires <= made {
-                        own.standing = Standing::Lost;
-                    }
-                }
-                let claim = Claim { node, incarnation, expires, anchor: position };
-                self.claims.entry(subject.to_vec()).or_default().insert(token, claim);
-            }
-            RENEW => {
-                let new = Claim { node, incarnation, expires, anchor: position };
-                let claims = self.claims.entry(subject.to_vec()).or_default();
-                let claim = claims.entry(token).or_insert(new);
-                claim.expires = claim.expires.max(expires);
-                claim.anchor = position;
-                if let Some(own) = self.own.get_mut(&token) {
-                    own.expires = own.expires.max(expires);
-                    own.anchor = position;
-                }
-            }
-            RELEASE => {
-                if let Some(claims) = self.claims.get_mut(subject) {
-                    claims.remove(&token);
-                }
-                if let Some(own) = self.own.get_mut(&token) {
-                    own.standing = Standing::Lost;
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-/// What a frame says.
-struct Said<'a> {
-    token: Position,
-    incarnation: u128,
-    made: u64,
-    expires: u64,
-    subject: &'a [u8],
-}
-
-impl<'a> Said<'a> {
-    /// Nothing if it is no frame of claims.
-    fn of(frame: &'a FleetFrame) -> Option<Self> {
-        let (token, rest) = frame.payload().split_first_chunk()?;
-        let (incarnation, rest) = rest.split_first_chunk()?;
-        let (made, rest) = rest.split_first_chunk()?;
-        let (expires, subject) = rest.split_first_chunk()?;
-        (frame.version() == VERSION).then_some(Self {
-            token: Position::new(u64::from_le_bytes(*token)),
-            incarnation: u128::from_le_bytes(*incarnation),
-            made: u64::from_le_bytes(*made),
-            expires: u64::from_le_bytes(*expires),
-            subject,
-        })
     }
 }
 
@@ -429,16 +284,6 @@ impl ClaimGuard {
         shared.publish(RENEW, self.token, now, after(now, ttl), &subject)?;
         state.follow(&shared.ring)?;
         if state.holds(self.token) { Ok(()) } else { Err(ClaimError::Lost) }
-    }
-}
-
-impl State {
-    fn holds(&self, token: Position) -> bool {
-        self.own.get(&token).is_some_and(|own| own.standing == Standing::Held)
-    }
-
-    fn own_expiry(&self, token: Position) -> u64 {
-        self.own.get(&token).map_or(0, |own| own.expires)
     }
 }
 

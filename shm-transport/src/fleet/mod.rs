@@ -1,6 +1,7 @@
 //! Equal processes that share named rings, without a host.
 
 mod cache;
+mod claim_fold;
 mod claims;
 mod file;
 mod membership;
