@@ -42,6 +42,16 @@ impl Place {
         Self { directory: tempfile::tempdir().expect("a directory for the test") }
     }
 
+    /// A new directory in memory, where fleets have theirs.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self { directory: tempfile::tempdir_in("/dev/shm").expect("a directory for the test") }
+    }
+
     /// Where the hub goes.
     #[must_use]
     pub fn hub(&self) -> PathBuf {

@@ -34,7 +34,7 @@ fn directory(place: &Place) -> String {
 
 #[test]
 fn the_same_kind_is_the_same_ring_in_all_members_and_the_first_one_makes_it() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let (left, right) = (join(&place, 0), join(&place, 1));
     assert!(left.created() && !right.created());
     let ours = left.ring(1, &CONFIG).unwrap();
@@ -62,7 +62,7 @@ fn the_same_kind_is_the_same_ring_in_all_members_and_the_first_one_makes_it() {
 
 #[test]
 fn each_mismatch_on_opening_is_an_error_with_both_values() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let fleet = join(&place, 0);
     let other = join(&place, 1);
     let config = |capacity, max_payload| RingConfig { capacity, max_payload };
@@ -100,7 +100,7 @@ fn each_mismatch_on_opening_is_an_error_with_both_values() {
 
 #[test]
 fn what_is_no_ring_is_refused_and_left_alone() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let fleet = join(&place, 0);
     let path = |kind: u8| fleet.path().join(format!("ring-{kind:02x}"));
     let header = |refused: RingError| match refused {
@@ -146,7 +146,7 @@ fn what_is_no_ring_is_refused_and_left_alone() {
 
 #[test]
 fn names_and_directories_that_others_could_use_are_refused() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let join = |name: &str| Fleet::builder().directory(place.file("fleets")).join(name, 0);
     let long = "x".repeat(65);
     for name in ["", ".", "..", ".hidden", "a/b", "a b", "ä", long.as_str()] {
@@ -192,7 +192,7 @@ fn names_and_directories_that_others_could_use_are_refused() {
 
 #[test]
 fn a_payload_that_is_too_large_is_refused_with_both_figures() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let fleet = join(&place, 0);
     let ring = fleet.ring(1, &RingConfig::default()).unwrap();
     ring.publish(0, 0, &[7; 256]).unwrap();
@@ -204,7 +204,7 @@ fn a_payload_that_is_too_large_is_refused_with_both_figures() {
 
 #[test]
 fn cursors_follow_and_report_exactly_what_they_lost() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let (left, right) = (join(&place, 0), join(&place, 1));
     let config = RingConfig { capacity: 64, max_payload: 256 };
     let (ours, theirs) = (left.ring(RING, &config).unwrap(), right.ring(RING, &config).unwrap());
@@ -237,7 +237,7 @@ fn cursors_follow_and_report_exactly_what_they_lost() {
 
 #[test]
 fn an_unlinked_ring_is_made_anew_and_who_has_the_old_one_keeps_it() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let (left, right) = (join(&place, 0), join(&place, 1));
     let old = left.ring(1, &CONFIG).unwrap();
     let theirs = right.ring(1, &CONFIG).unwrap();
@@ -256,7 +256,7 @@ fn an_unlinked_ring_is_made_anew_and_who_has_the_old_one_keeps_it() {
 
 #[test]
 fn an_unlinked_fleet_leaves_nothing_and_the_next_one_is_another() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let (left, right) = (join(&place, 0), join(&place, 1));
     let ring = left.ring(1, &CONFIG).unwrap();
     // What a process left that died in the middle of this.
@@ -277,7 +277,7 @@ fn an_unlinked_fleet_leaves_nothing_and_the_next_one_is_another() {
 #[test]
 fn many_that_join_and_open_at_once_get_one_fleet_and_one_ring() {
     for _ in 0..20 {
-        let place = Place::new();
+        let place = Place::in_memory();
         let made: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = (0..8)
                 .map(|node| {
@@ -300,7 +300,7 @@ fn many_that_join_and_open_at_once_get_one_fleet_and_one_ring() {
 
 #[test]
 fn members_are_alive_until_they_leave_or_die_and_beat_meanwhile() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let fleet = join(&place, 0);
     let alive = |node: u32| {
         let members = fleet.members().unwrap();
@@ -335,7 +335,7 @@ fn members_are_alive_until_they_leave_or_die_and_beat_meanwhile() {
 
 #[test]
 fn a_node_is_ours_as_long_as_we_have_a_ring_of_it() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let fleet = join(&place, 0);
     let ring = fleet.ring(RING, &CONFIG).unwrap();
     drop(fleet);
@@ -351,7 +351,7 @@ fn a_node_is_ours_as_long_as_we_have_a_ring_of_it() {
 
 #[test]
 fn members_that_are_stopped_or_killed_while_they_publish_hold_up_nobody() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let fleet = join(&place, 0);
     let ring = fleet.ring(RING, &CONFIG).unwrap();
     let mut last_counter = None;
@@ -395,7 +395,7 @@ fn members_that_are_stopped_or_killed_while_they_publish_hold_up_nobody() {
 
 #[test]
 fn a_member_that_comes_back_goes_on_after_its_last_id() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let mut last = None;
     for _ in 0..5 {
         let mut other = peer!("fleet", directory(&place), "3");
@@ -416,7 +416,7 @@ fn a_full_file_system_is_an_error_and_never_a_signal() {
     if !nix::unistd::geteuid().is_root() {
         return;
     }
-    let place = Place::new();
+    let place = Place::in_memory();
     let mount = place.file("small");
     fs::create_dir(&mount).unwrap();
     let mounted = std::process::Command::new("mount")
@@ -452,7 +452,7 @@ fn a_full_file_system_is_an_error_and_never_a_signal() {
 
 #[test]
 fn a_cache_keeps_the_newest_values_and_all_members_agree() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let (left, right) = (join(&place, 0), join(&place, 1));
     let config = RingConfig { capacity: 32, max_payload: 64 };
     let mut ours = Cache::open(&left, 1, &config).unwrap();
@@ -484,7 +484,7 @@ fn a_cache_keeps_the_newest_values_and_all_members_agree() {
 
 #[test]
 fn caches_of_members_that_missed_much_and_of_late_ones_are_the_same() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let (left, right) = (join(&place, 0), join(&place, 1));
     let config = RingConfig { capacity: 32, max_payload: 64 };
     let mut ours = Cache::open(&left, 1, &config).unwrap();
@@ -516,7 +516,7 @@ fn caches_of_members_that_missed_much_and_of_late_ones_are_the_same() {
 
 #[test]
 fn one_member_holds_a_subject_and_the_others_are_told_who() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let (left, right) = (join(&place, 0), join(&place, 1));
     let ours = Claims::open(&left, CLAIMS, &CONFIG).unwrap();
     let theirs = Claims::open(&right, CLAIMS, &CONFIG).unwrap();
@@ -548,7 +548,7 @@ fn one_member_holds_a_subject_and_the_others_are_told_who() {
 
 #[test]
 fn a_claim_that_runs_out_is_anothers_and_does_not_come_back() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let (left, right) = (join(&place, 0), join(&place, 1));
     let ours = Claims::open(&left, CLAIMS, &CONFIG).unwrap();
     let theirs = Claims::open(&right, CLAIMS, &CONFIG).unwrap();
@@ -571,7 +571,7 @@ fn a_claim_that_runs_out_is_anothers_and_does_not_come_back() {
 
 #[test]
 fn a_dead_members_claim_is_free_and_a_stopped_ones_is_not() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let fleet = join(&place, 0);
     let claims = Claims::open(&fleet, CLAIMS, &CONFIG).unwrap();
     let long = Duration::from_secs(600);
@@ -594,7 +594,7 @@ fn a_dead_members_claim_is_free_and_a_stopped_ones_is_not() {
 
 #[test]
 fn of_eight_claimants_one_holds_at_a_time_whatever_dies() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let counter = place.file("counter");
     fs::write(&counter, "0").unwrap();
     let mut peers: Vec<_> =
@@ -623,7 +623,7 @@ fn of_eight_claimants_one_holds_at_a_time_whatever_dies() {
 
 #[test]
 fn claims_that_would_push_out_a_living_one_are_refused() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let (left, right) = (join(&place, 0), join(&place, 1));
     let config = RingConfig { capacity: 64, max_payload: 64 };
     let ours = Claims::open(&left, CLAIMS, &config).unwrap();

@@ -25,7 +25,7 @@ use shm_transport::{Fleet, Position, Start};
 
 #[test]
 fn whoever_dies_making_a_fleet_or_a_ring_leaves_nothing_that_stops_the_next_one() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let points = amount("SHM_TEST_CREATION_POINTS", 40);
     let mut outcomes = [0u64; 4];
     let mut left = |done: u64| {

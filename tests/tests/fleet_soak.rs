@@ -36,7 +36,7 @@ const MEMBERS: u32 = 8;
 
 #[test]
 fn members_that_are_killed_all_the_time_tear_lose_and_hold_up_nothing() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let directory = place.file("fleets").to_str().unwrap().to_owned();
     let duration = Duration::from_secs(amount("SHM_TEST_FLEET_SECONDS", 5));
     let period = Duration::from_millis(amount("SHM_TEST_FLEET_PERIOD", 10));
