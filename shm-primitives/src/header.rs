@@ -53,6 +53,10 @@ pub enum SegmentKind {
     Outbox,
     /// What a host tells all its guests: see [`hub`](crate::hub).
     Hub,
+    /// A ring of a fleet: see [`fleet`](crate::fleet).
+    FleetRing,
+    /// Who is in a fleet.
+    FleetMembers,
 }
 
 impl SegmentKind {
@@ -60,6 +64,8 @@ impl SegmentKind {
         match self {
             SegmentKind::Outbox => 1,
             SegmentKind::Hub => 2,
+            SegmentKind::FleetRing => 16,
+            SegmentKind::FleetMembers => 17,
         }
     }
 }

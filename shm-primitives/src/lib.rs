@@ -28,6 +28,7 @@
 //! | [`broadcast`] | one writer, many readers with private cursors |
 //! | [`hub`] | what a host tells all its guests |
 //! | [`peer`] | the host's table of peers |
+//! | [`fleet`] | a ring that equal members write |
 //! | [`lease`] | what the `-shm` file beside a data file says |
 //!
 //! # Example
@@ -81,6 +82,7 @@ extern crate std;
 
 pub mod broadcast;
 pub mod doorbell;
+pub mod fleet;
 pub mod frame;
 pub mod header;
 pub mod hub;

@@ -96,4 +96,23 @@ orders! {
     /// The load of the goodbye word; the ring is checked once more after it.
     /// Partner: [`GOODBYE_SAY`].
     GOODBYE_SEEN = Acquire;
+
+    /// The exchange of an index word that commits a frame of a fleet's ring.
+    /// Partner: [`FLEET_COMMITTED`].
+    FLEET_COMMIT = Release;
+    /// The load of an index word, before the frame that it refers to is copied.
+    /// Partner: [`FLEET_COMMIT`].
+    FLEET_COMMITTED = Acquire;
+    /// The exchange that moves a fleet ring's tail on from a committed position.
+    /// Partner: [`FLEET_TAIL_SEEN`].
+    FLEET_TAIL = Release;
+    /// The load of the tail, before the index words that it tells of.
+    /// Partner: [`FLEET_TAIL`].
+    FLEET_TAIL_SEEN = Acquire;
+    /// The store of a slot's place, after the tail is beyond it.
+    /// Partner: [`FLEET_PLACE_SEEN`].
+    FLEET_PLACE = Release;
+    /// The load of a slot's place by who looks for a frame by its id.
+    /// Partner: [`FLEET_PLACE`].
+    FLEET_PLACE_SEEN = Acquire;
 }

@@ -103,6 +103,14 @@ impl<M: Memory> SeqlockReader<M> {
         Err(Busy)
     }
 
+    /// Whether the value is still the one that [`read`](Self::read) returned this
+    /// number with. What the caller loaded in between with an acquire was then not
+    /// stored after a later write.
+    #[must_use]
+    pub fn is_still(&self, number: u64) -> bool {
+        self.memory.load64(self.at, OWN) == number.wrapping_mul(2)
+    }
+
     fn attempt(&self, value: &mut [u8]) -> Option<u64> {
         // SYNC SEQLOCK_FIRST: the words of this sequence, or of later ones.
         let before = self.memory.load64(self.at, SEQLOCK_FIRST);

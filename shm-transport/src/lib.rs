@@ -13,6 +13,8 @@
 //! - A host [publishes](Publisher) values in topics, for all guests at once; a guest
 //!   [follows](Subscriber) them with a cursor of its own, or looks at the newest.
 //! - A [`Lease`] says which process owns a data file, and who reads it.
+//! - A [`Fleet`] is something else: equal processes of one user that trust each other and
+//!   share named rings, without a host.
 //!
 //! How a message travels depends on its size and is nobody's concern: inline in the ring,
 //! through a slot of the sender's pool, or in sealed memory of its own.
@@ -74,6 +76,7 @@ mod deadline;
 mod door;
 mod error;
 mod fan_out;
+pub mod fleet;
 mod guest;
 mod host;
 mod hub;
@@ -100,6 +103,7 @@ pub use error::{
     SubscriberError, TopicError,
 };
 pub use fan_out::{FanOut, Missed, SlowGuest};
+pub use fleet::Fleet;
 pub use guest::{Guest, GuestBuilder};
 pub use host::{Host, HostBuilder};
 pub use hub::{Hub, PeerEntry, Reservation};

@@ -5,6 +5,7 @@
 //! long enough for a machine that is busy with other things.
 
 pub mod counts;
+pub mod fleet;
 pub mod pattern;
 pub mod process;
 pub mod raw;
@@ -40,6 +41,16 @@ impl Place {
     #[expect(clippy::new_without_default, reason = "it has an effect")]
     pub fn new() -> Self {
         Self { directory: tempfile::tempdir().expect("a directory for the test") }
+    }
+
+    /// A new directory in memory, where fleets have theirs.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self { directory: tempfile::tempdir_in("/dev/shm").expect("a directory for the test") }
     }
 
     /// Where the hub goes.

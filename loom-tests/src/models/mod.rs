@@ -6,6 +6,7 @@
 pub mod broadcast;
 pub mod doorbell;
 pub mod dropped;
+pub mod fleet;
 pub mod goodbye;
 pub mod peer;
 pub mod pool;
@@ -81,6 +82,15 @@ models! {
     peer::details_of_the_attached about [];
     goodbye::last_frame about [GOODBYE_SAY, GOODBYE_SEEN];
     dropped::gap_before_frame about [];
+    fleet::two_publishers about [];
+    fleet::lapped_publisher about [FLEET_TAIL, FLEET_TAIL_SEEN];
+    fleet::committed_is_whole about [FLEET_COMMIT, FLEET_COMMITTED];
+    fleet::lapped_reader about [];
+    fleet::reader_lapped_by_another about [];
+    fleet::newest about [];
+    fleet::by_id about [FLEET_PLACE, FLEET_PLACE_SEEN];
+    fleet::uncommitted_is_never_found about [];
+    fleet::dying_publisher about [];
 }
 
 /// The two outboxes of a link, of which only one direction's ring is in use.

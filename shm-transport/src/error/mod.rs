@@ -1,6 +1,7 @@
 //! What can go wrong: one small enum for each operation.
 
 mod attach;
+mod fleet;
 mod host;
 mod lease;
 mod link;
@@ -8,6 +9,7 @@ mod os;
 mod topic;
 
 pub use attach::AttachError;
+pub use fleet::{ClaimError, FleetFileError, FleetPublishError, JoinError, RingError};
 pub use host::{AcceptError, CreateError, PathError, SpawnError};
 pub use lease::{
     BeatError, DataFileError, LeaseError, LeaseFileError, LeaseHeaderError, ReaderError,

@@ -43,7 +43,7 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    fn new(mapping: MmapRaw) -> Result<Self, OsError> {
+    pub(super) fn new(mapping: MmapRaw) -> Result<Self, OsError> {
         mapping
             .advise(Advice::DontFork)
             .map_err(|error| OsError::new("keep memory from forked children", error))?;

@@ -6,6 +6,7 @@ pub(crate) mod foreign;
 pub(crate) mod futex;
 pub(crate) mod lock;
 pub(crate) mod memory;
+pub(crate) mod named;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod socket;

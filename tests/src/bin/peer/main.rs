@@ -2,6 +2,7 @@
 //! commands, one a line, and answer each with one line.
 
 mod broadcast;
+mod fleet;
 mod guest;
 mod host;
 mod hostile;
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
         ["lease-churn", path, log] => lease::churn(path, log, true),
         ["lease-churn-on", path, log] => lease::churn(path, log, false),
         ["limits", kind, path] => limits::run(kind, path),
+        ["fleet", directory, node] => fleet::run(directory, node),
+        ["fleet-soak", directory, node, life] => fleet::soak(directory, node, life),
+        ["fleet-create", directory] => fleet::create(directory),
         ["descriptors"] => say(&shm_tests::counts::holdings().descriptors.to_string()),
         _ => {
             eprintln!("unknown role: {arguments:?}");
