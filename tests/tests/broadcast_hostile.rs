@@ -44,7 +44,9 @@ impl Hub {
         let mut host = peer!("publisher", place.hub(), "64", MAX.to_string());
         assert_eq!(host.answer(), "host");
         let guest = Guest::attach(place.hub(), WAIT).unwrap();
-        let honest = guest.subscribe(VALUES, Start::Next).unwrap();
+        let mut honest = guest.subscribe(VALUES, Start::Next).unwrap();
+        // Whether it sleeps or not later on, the host has a socket for it.
+        honest.descriptor().unwrap();
         let mut hub = Self { place, host, honest, guest, published: 0 };
         hub.check_honest();
         hub
@@ -92,7 +94,11 @@ impl Hub {
 
     /// It comes to have `count`.
     fn comes_to(&mut self, count: usize) {
-        eventually(|| (self.sockets() == count).then_some(()));
+        let end = Instant::now() + WAIT;
+        while self.sockets() != count {
+            assert!(Instant::now() < end, "{} sockets, not {count}", self.sockets());
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

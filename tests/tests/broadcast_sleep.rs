@@ -427,3 +427,39 @@ fn dropped_subscribers_take_no_wake_ups_with_them() {
         assert_eq!(stays.next(WAIT).unwrap().position, round);
     }
 }
+
+/// A host wakes 256 subscribers of a guest. Those that are dropped make room for others.
+#[test]
+fn dropped_subscribers_make_room_for_others() {
+    let place = Place::new();
+    let (mut host, _publisher) = host(&place, Duration::ZERO);
+    let (guest, _link) = attach(&mut host);
+    let armed = || -> Result<Subscriber, SubscriberError> {
+        let mut subscriber = guest.subscribe(VALUES, Start::Next).unwrap();
+        subscriber.arm().map(|_| subscriber)
+    };
+    for round in 0..20 {
+        let mut all = Vec::new();
+        for number in 0..256 {
+            let subscriber = armed();
+            assert!(subscriber.is_ok(), "round {round}, number {number}: {subscriber:?}");
+            all.extend(subscriber);
+        }
+        assert!(matches!(armed(), Err(SubscriberError::Refused)));
+    }
+}
+
+/// Whoever asks first after the end is told how the link ended, as all others are.
+#[test]
+fn a_reader_that_arms_after_its_eviction_is_told_of_that() {
+    let place = Place::new();
+    let (mut host, _publisher) = host(&place, Duration::ZERO);
+    for round in 0..50 {
+        let (guest, link) = attach(&mut host);
+        let mut values = guest.subscribe(VALUES, Start::Next).unwrap();
+        assert!(host.hub().evict(link.peer()));
+        let found = values.arm();
+        let is_told = matches!(found, Err(SubscriberError::Ended(LinkEnd::Evicted)));
+        assert!(is_told, "round {round}: {found:?}");
+    }
+}
