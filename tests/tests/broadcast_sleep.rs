@@ -438,7 +438,7 @@ fn dropped_subscribers_make_room_for_others() {
         let mut subscriber = guest.subscribe(VALUES, Start::Next).unwrap();
         subscriber.arm().map(|_| subscriber)
     };
-    for round in 0..20 {
+    for round in 0..60 {
         let mut all = Vec::new();
         for number in 0..256 {
             let subscriber = armed();
