@@ -412,9 +412,12 @@ impl<M: Memory> BroadcastReader<M> {
             return Ok(Step::Nothing);
         }
         // The slot holds, or is about to hold, a value a lap or more further on. Those
-        // behind it, all but one lap, are gone.
+        // behind it, all but one lap, are gone. The writer may be further yet.
+        let slots = self.ring.geometry.slots;
         let holds = sequence.wrapping_sub(1) / 2;
-        let oldest = holds.wrapping_add(1).wrapping_sub(self.ring.geometry.slots);
+        let by_slot = holds.wrapping_add(1).wrapping_sub(slots);
+        let by_count = self.ring.published().wrapping_sub(slots);
+        let oldest = if is_after(by_count, by_slot) { by_count } else { by_slot };
         if !is_after(oldest, self.next) {
             return Err(BadSlot { sequence, len: 0 });
         }

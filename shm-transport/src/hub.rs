@@ -162,7 +162,7 @@ impl HubCore {
         // The guests' readers do not fence; the alarm of those that sleep is this process's.
         let segment = if fence::register() { segment.with_asymmetric_fence() } else { segment };
         let table = geometry.peer_table(segment.mapped());
-        let topic = |topic| Arc::new(TopicCore::new(topic, segment.mapped()));
+        let topic = |topic| Arc::new(TopicCore::new(topic, segment.clone()));
         let topics = geometry.topics().iter().map(topic).collect();
         let links = (0..geometry.peers()).map(|_| None).collect();
         let state = Mutex::new(State { statistics: HubStatistics::default(), links });

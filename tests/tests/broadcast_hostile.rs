@@ -102,12 +102,19 @@ impl Hub {
     }
 }
 
+/// A request for a subscription: the topic, and a number that the answer repeats.
+fn request(topic: u32) -> [u8; 8] {
+    let mut message = [7; 8];
+    message[..4].copy_from_slice(&topic.to_le_bytes());
+    message
+}
+
 /// Asks for a subscription; what the host gives.
 fn ask(guest: &RawGuest, topic: u32) -> Option<RawSocket> {
     let control = guest.control.as_ref().expect("the hub has topics");
-    control.send(&topic.to_le_bytes(), &[]).unwrap();
+    control.send(&request(topic), &[]).unwrap();
     let answer = control.receive(WAIT).expect("an answer");
-    assert_eq!(answer.message, topic.to_le_bytes());
+    assert_eq!(answer.message, request(topic));
     let mut descriptors = answer.descriptors.into_iter();
     let socket = descriptors.next().map(RawSocket::from);
     assert!(descriptors.next().is_none());
@@ -178,7 +185,7 @@ fn a_guest_that_asks_and_does_not_listen_costs_only_so_much() {
     let control = guest.control.as_ref().unwrap();
     for _ in 0..100_000 {
         // Full is as good.
-        let _ = control.send(&0u32.to_le_bytes(), &[]);
+        let _ = control.send(&request(0), &[]);
     }
     assert!(hub.settled() <= before + MOST + 3);
     hub.check_honest();
@@ -468,7 +475,7 @@ fn a_host_that_scribbles_all_the_time_holds_nobody_up() {
 /// Answers to a subscription that are none are refused, and no reader waits for ever.
 #[test]
 fn answers_that_are_none_are_errors() {
-    for (answer, count) in [(&[][..], 0), (&[0; 4], 0), (&[9; 4], 0), (&[0; 400], 1), (&[0], 30)] {
+    for (answer, count) in [(&[][..], 0), (&[0; 8], 0), (&[9; 8], 0), (&[0; 400], 1), (&[0], 30)] {
         let place = Place::new();
         let mut host = RawHost::new(&[("first", 4, MAX as u64)]);
         let guest = host.let_in(&place.hub(), true).unwrap();
@@ -477,7 +484,7 @@ fn answers_that_are_none_are_errors() {
         let control = host.control.take().unwrap();
         let answering = thread::spawn(move || {
             let question = control.receive(WAIT).unwrap();
-            assert_eq!(question.message, 0u32.to_le_bytes());
+            assert_eq!(question.message, [0; 8], "the first topic, the first request");
             if !answer.is_empty() {
                 control.send(answer, &vec![extra.as_fd(); count]).unwrap();
             }

@@ -6,32 +6,58 @@
 //!
 //! ```text
 //! guest                             host's watch
-//!   subscribe: topic       ─────▶     makes a pair of sockets
-//!                          ◀─────   one of them; none if it serves too many
+//!   subscribe: topic, number ───▶     makes a pair of sockets
+//!                          ◀─────   the same, with one of them; without if it serves too many
 //! over the pair:
 //!   sleep: position, how   ─────▶     sets the topic's alarm
 //!                          ◀─────   one byte, when there is a value and it sleeps on this
 //! ```
 
 use std::{
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use rustix::io::Errno;
 
-use super::topic::Sleep;
+use super::topic::{Sleep, TopicCore};
 use crate::{
     error::OsError,
     hub::HubCore,
-    os::{connection::Connection, socket},
+    os::{
+        connection::Connection,
+        poll,
+        socket::{self, Datagram},
+    },
     watch::{self, Watched},
 };
 
 /// Subscribers of one guest that the host wakes, at most. Each costs it a descriptor.
 const MAX_SUBSCRIPTIONS: usize = 256;
+/// A request: a topic, and a number that the answer repeats.
+const REQUEST: usize = 8;
 /// What a subscriber says when it is about to sleep: a position and how.
 const SLEEP: usize = 9;
+
+/// What a guest asks for over its control socket, and what it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// The topic's place in the hub's directory.
+    pub(crate) topic: u32,
+    /// Which of the guest's requests it is.
+    pub(crate) number: u32,
+}
+
+impl Request {
+    pub(crate) fn encode(self) -> [u8; REQUEST] {
+        (u64::from(self.topic) | u64::from(self.number) << 32).to_le_bytes()
+    }
+
+    pub(crate) fn decode(message: [u8; REQUEST]) -> Self {
+        let word = u64::from_le_bytes(message);
+        Self { topic: word as u32, number: (word >> 32) as u32 }
+    }
+}
 
 pub(crate) fn encode_sleep(position: u64, sleep: Sleep) -> [u8; SLEEP] {
     let how = match sleep {
@@ -43,7 +69,7 @@ pub(crate) fn encode_sleep(position: u64, sleep: Sleep) -> [u8; SLEEP] {
     message
 }
 
-fn decode_sleep(message: &[u8]) -> Option<(u64, Sleep)> {
+fn decode_sleep(message: &[u8; SLEEP]) -> Option<(u64, Sleep)> {
     let (position, how) = message.split_first_chunk()?;
     let sleep = match how {
         [0] => Sleep::OnBell,
@@ -97,21 +123,22 @@ impl Attendant {
         drop(subscription);
     }
 
-    fn subscribe(self: &Arc<Self>, topic: u32) {
-        let answer = topic.to_le_bytes();
-        let Ok(Some(theirs)) = self.make_pair(topic) else {
-            // One that hears nothing, because its queue is full, waits in vain; it asked too much.
-            let _ = socket::send(self.socket.as_fd(), &answer, &[]);
-            return;
-        };
-        let _ = socket::send(self.socket.as_fd(), &answer, &[theirs.as_fd()]);
+    fn subscribe(self: &Arc<Self>, request: Request) {
+        let answer = request.encode();
+        let theirs = self.make_pair(request.topic).ok().flatten();
+        let theirs = theirs.as_ref().map(AsFd::as_fd);
+        // One that hears nothing, because its queue is full, asked too much.
+        let _ = socket::send(self.socket.as_fd(), &answer, theirs.as_slice());
     }
 
     /// The guest's end of a new subscription, if it may have one more.
-    fn make_pair(self: &Arc<Self>, topic: u32) -> Result<Option<std::os::fd::OwnedFd>, OsError> {
-        let known = self.hub.upgrade().is_some_and(|hub| hub.topics.get(topic as usize).is_some());
+    fn make_pair(self: &Arc<Self>, topic: u32) -> Result<Option<OwnedFd>, OsError> {
+        let hub = self.hub.upgrade();
+        let topic = hub.and_then(|hub| hub.topics.get(topic as usize).cloned());
+        let Some(topic) = topic else { return Ok(None) };
+        self.forget_those_that_hung_up();
         let mut all = self.subscriptions();
-        let Some(all) = all.as_mut().filter(|all| known && all.len() < MAX_SUBSCRIPTIONS) else {
+        let Some(all) = all.as_mut().filter(|all| all.len() < MAX_SUBSCRIPTIONS) else {
             return Ok(None);
         };
         let (ours, theirs) = socket::pair()?;
@@ -126,14 +153,29 @@ impl Attendant {
         all.push(subscription);
         Ok(Some(theirs))
     }
+
+    /// When all places are taken: a hang-up that came before a request may be noticed after it.
+    fn forget_those_that_hung_up(&self) {
+        let gone: Vec<Arc<Subscription>> = match self.subscriptions().as_mut() {
+            Some(all) if all.len() >= MAX_SUBSCRIPTIONS => {
+                all.extract_if(.., |one| poll::is_hung_up(one.socket.as_fd())).collect()
+            }
+            _ => Vec::new(),
+        };
+        drop(gone);
+    }
 }
 
 impl Watched for Attendant {
     fn notice(self: Arc<Self>) {
-        let mut message = [0; 4];
+        let mut message = [0; REQUEST];
         match socket::receive(self.socket.as_fd(), &mut message) {
-            Ok(Some(datagram)) if datagram.len == 4 => self.subscribe(u32::from_le_bytes(message)),
-            Err(Errno::AGAIN | Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {}
+            Ok(Some(Datagram { len: REQUEST, descriptors })) if descriptors.is_empty() => {
+                self.subscribe(Request::decode(message));
+            }
+            Err(Errno::AGAIN | Errno::NOMEM | Errno::NOBUFS) => {}
+            // It hung up, or sends what no honest guest does: descriptors for which this
+            // process has no numbers, among others.
             _ => self.dismiss(),
         }
     }
@@ -149,12 +191,16 @@ impl Drop for Attendant {
 #[derive(Debug)]
 pub(crate) struct Subscription {
     id: u64,
-    topic: u32,
+    topic: Arc<TopicCore>,
     attendant: Weak<Attendant>,
     socket: Connection,
 }
 
 impl Subscription {
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Wakes the subscriber that sleeps on its socket.
     pub(crate) fn wake(&self) {
         // A full socket is readable, and so wakes as well.
@@ -164,21 +210,19 @@ impl Subscription {
 
 impl Watched for Subscription {
     fn notice(self: Arc<Self>) {
-        let Some(attendant) = self.attendant.upgrade() else { return };
         let mut message = [0; SLEEP];
         let said = match socket::receive(self.socket.as_fd(), &mut message) {
-            Err(Errno::AGAIN | Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
-                return;
+            Err(Errno::AGAIN | Errno::NOMEM | Errno::NOBUFS) => return,
+            Ok(Some(Datagram { len: SLEEP, descriptors })) if descriptors.is_empty() => {
+                decode_sleep(&message)
             }
-            Ok(Some(datagram)) => message.get(..datagram.len).and_then(decode_sleep),
             _ => None,
         };
-        let hub = attendant.hub.upgrade();
-        let topic = hub.as_ref().and_then(|hub| hub.topics.get(self.topic as usize));
-        match (said, topic) {
-            (Some((position, sleep)), Some(topic)) => topic.wake_at(&self, position, sleep),
+        match (said, self.attendant.upgrade()) {
+            (Some((position, sleep)), _) => self.topic.wake_at(&self, position, sleep),
             // It hung up, or speaks another language.
-            _ => attendant.forget(self.id),
+            (None, Some(attendant)) => attendant.forget(self.id),
+            (None, None) => {}
         }
     }
 }
@@ -186,5 +230,6 @@ impl Watched for Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         watch::forget_socket(self.id, self.socket.as_fd());
+        self.topic.forget(self.id);
     }
 }

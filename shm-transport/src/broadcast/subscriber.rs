@@ -1,7 +1,8 @@
 use std::{
     cell::Cell,
+    collections::HashMap,
     os::fd::{AsFd, BorrowedFd},
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU32},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU32},
     thread,
     time::Duration,
 };
@@ -13,7 +14,10 @@ use shm_primitives::{
     hub::{HubGeometry, Topic},
 };
 
-use super::{attendant::encode_sleep, topic::Sleep};
+use super::{
+    attendant::{Request, encode_sleep},
+    topic::Sleep,
+};
 use crate::{
     deadline::Deadline,
     error::{LinkEnd, OsError, SubscriberError, TopicError},
@@ -25,8 +29,10 @@ use crate::{
 /// Times that a reader is lapped before it goes on with the newest value instead of the
 /// oldest that is left.
 const MAX_LAPS: u32 = 3;
-/// How long the host has to answer a subscription: it does so at once, unless it is stopped.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long [`Subscriber::arm`] waits for a host that is stopped: others answer at once.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Messages of the host that one call reads: more than an honest one sends.
+const MAX_ANSWERS: u32 = 1000;
 /// How long a subscriber pauses that cannot tell its host that it sleeps.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -36,9 +42,21 @@ pub(crate) struct Subscriptions {
     pub(crate) segment: Segment,
     pub(crate) geometry: HubGeometry,
     core: Arc<LinkCore>,
-    /// Where subscriptions are made; none if the hub has no topics.
-    control: Mutex<Option<Foreign>>,
+    control: Mutex<Control>,
 }
+
+/// Where subscriptions are made.
+#[derive(Debug)]
+struct Control {
+    /// None if the hub has no topics.
+    socket: Option<Foreign>,
+    next: u32,
+    /// Requests that were not given up, and the answers that others received meanwhile.
+    requests: HashMap<u32, Option<Answer>>,
+}
+
+/// The guest's end of a subscription, unless the host refused it.
+type Answer = Option<Foreign>;
 
 impl Subscriptions {
     pub(crate) fn new(
@@ -47,46 +65,93 @@ impl Subscriptions {
         core: Arc<LinkCore>,
         control: Option<Foreign>,
     ) -> Self {
+        let control = Control { socket: control, next: 0, requests: HashMap::new() };
         Self { segment, geometry, core, control: Mutex::new(control) }
     }
 
-    /// The host's end of a subscription, by which it wakes.
-    fn open(&self, topic: u32) -> Result<Foreign, SubscriberError> {
-        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(socket) = control.as_ref() else { return Err(SubscriberError::Refused) };
-        let result = self.ask(socket, topic);
-        if matches!(result, Err(SubscriberError::TimedOut)) {
-            // A late answer would be taken for that to the next question.
-            *control = None;
-        }
-        result
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask(&self, socket: &Foreign, topic: u32) -> Result<Foreign, SubscriberError> {
-        let closed = || SubscriberError::Ended(self.core.end_so_far().unwrap_or(LinkEnd::PeerDead));
-        let os = |errno| SubscriberError::Os(OsError::new("subscribe", errno));
-        let deadline = Deadline::from(PATIENCE).fixed();
-        match socket::send(socket.as_fd(), &topic.to_le_bytes(), &[]) {
-            Ok(()) => {}
-            Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => return Err(closed()),
-            Err(errno) => return Err(os(errno)),
-        }
-        loop {
-            match socket::receive(socket.as_fd(), &mut [0; 4]) {
-                Ok(Some(mut answer)) => {
-                    return answer.descriptors.pop().ok_or(SubscriberError::Refused);
+    /// Asks for a subscription, and looks whether it is there; does not wait.
+    fn advance(&self, wake: &mut Wake, topic: u32) -> Result<(), SubscriberError> {
+        let mut control = self.control();
+        let Control { socket, next, requests } = &mut *control;
+        let socket = socket.as_ref().ok_or(SubscriberError::Refused)?;
+        let number = match wake {
+            Wake::Open(_) => return Ok(()),
+            Wake::Asked(number) => *number,
+            Wake::Closed => {
+                let request = Request { topic, number: *next };
+                match socket::send(socket.as_fd(), &request.encode(), &[]) {
+                    Ok(()) => {}
+                    // Too many are under way.
+                    Err(Errno::AGAIN) => return Ok(()),
+                    Err(errno) => return Err(self.failed(errno)),
                 }
-                Ok(None) => return Err(closed()),
-                Err(Errno::AGAIN) if deadline.has_passed() => {
-                    return Err(SubscriberError::TimedOut);
+                *next = next.wrapping_add(1);
+                requests.insert(request.number, None);
+                *wake = Wake::Asked(request.number);
+                request.number
+            }
+        };
+        let mut answer = [0; 8];
+        for _ in 0..MAX_ANSWERS {
+            if let Some(answer) = requests.get_mut(&number).and_then(Option::take) {
+                requests.remove(&number);
+                *wake = Wake::Closed;
+                *wake = Wake::Open(answer.ok_or(SubscriberError::Refused)?);
+                return Ok(());
+            }
+            match socket::receive(socket.as_fd(), &mut answer) {
+                Ok(Some(mut datagram)) if datagram.len == answer.len() => {
+                    // One that was given up is closed here.
+                    if let Some(place) = requests.get_mut(&Request::decode(answer).number) {
+                        *place = Some(datagram.descriptors.pop());
+                    }
                 }
-                Err(Errno::AGAIN) => {
-                    poll::poll(socket.as_fd(), PollFlags::IN, deadline.remaining());
-                }
-                Err(errno) => return Err(os(errno)),
+                // No honest host sends that.
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(self.failed(Errno::PIPE)),
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(errno) => return Err(self.failed(errno)),
             }
         }
+        Ok(())
     }
+
+    /// Waits for an answer of the host, but not for long: another thread may take it.
+    fn pause(&self, deadline: Deadline) {
+        let socket =
+            self.control().socket.as_ref().map(|socket| socket.as_fd().try_clone_to_owned());
+        let pause = deadline.remaining_at_most(Some(PAUSE)).unwrap_or(PAUSE);
+        match socket {
+            Some(Ok(socket)) => poll::poll(socket.as_fd(), PollFlags::IN, Some(pause)),
+            _ => thread::sleep(pause),
+        }
+    }
+
+    fn give_up(&self, number: u32) {
+        self.control().requests.remove(&number);
+    }
+
+    fn failed(&self, errno: Errno) -> SubscriberError {
+        match errno {
+            Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN => {
+                self.core.look_for_end().unwrap_or(LinkEnd::PeerDead).into()
+            }
+            _ => OsError::new("tell the host of a sleep", errno).into(),
+        }
+    }
+}
+
+/// How the host is told that a subscriber sleeps.
+#[derive(Debug)]
+enum Wake {
+    Closed,
+    /// The host was asked for a subscription, under this number.
+    Asked(u32),
+    Open(Foreign),
 }
 
 /// A value that was published.
@@ -117,8 +182,13 @@ pub struct Subscriber {
     index: u32,
     cursor: Cursor,
     patience: Patience,
-    /// How the host is told that this sleeps, when it first does.
-    wake: Option<Foreign>,
+    /// Opened when this first sleeps.
+    wake: Wake,
+    /// What the bell showed when the host was last told that this sleeps on it: until it
+    /// shows something else, the host knows.
+    told_at: Option<u32>,
+    /// The host was told that this sleeps on its socket, and has not woken it.
+    armed: bool,
 }
 
 /// The part of a subscriber that reads.
@@ -135,26 +205,31 @@ impl Cursor {
     /// The position and size of the next value, copied; or that there will be none.
     #[inline]
     fn step(&mut self, core: &LinkCore) -> Option<Result<(u64, usize), SubscriberError>> {
-        for lap in 0.. {
+        let mut end = None;
+        let mut laps = 0;
+        loop {
             match self.reader.next(&mut self.value) {
                 Ok(Step::Value { position, len }) => return Some(Ok((position, len))),
-                Ok(Step::Nothing) => break,
                 Ok(Step::Lost(count)) => self.lose(count),
+                Ok(Step::Nothing) => match end {
+                    Some(end) => return Some(Err(SubscriberError::Ended(end))),
+                    None => {
+                        // What was published before the end comes first: look once more.
+                        end = Some(core.look_for_end()?);
+                        continue;
+                    }
+                },
                 Err(bad) => return Some(Err(bad.into())),
             }
-            if lap == MAX_LAPS {
+            laps += 1;
+            if laps == MAX_LAPS {
                 let passed_over = self.reader.catch_up();
                 self.lose(passed_over);
-            } else if lap > MAX_LAPS {
-                break;
+            } else if laps > 2 * MAX_LAPS {
+                // A host that is as fast as this is heard of later; one that publishes after
+                // its end is not.
+                return end.map(|end| Err(end.into()));
             }
-        }
-        let end = core.look_for_end()?;
-        // What was published before the end comes first.
-        let left = self.reader.is_ready().then(|| self.reader.next(&mut self.value));
-        match left {
-            Some(Ok(Step::Value { position, len })) => Some(Ok((position, len))),
-            _ => Some(Err(end.into())),
         }
     }
 
@@ -190,7 +265,9 @@ impl Subscriber {
                 lost: 0,
             },
             patience: Patience::new(subscriptions.core.geometry.spin),
-            wake: None,
+            wake: Wake::Closed,
+            told_at: None,
+            armed: false,
             subscriptions: Arc::clone(subscriptions),
         })
     }
@@ -287,18 +364,23 @@ impl Subscriber {
     ///
     /// # Errors
     ///
-    /// As [`next`](Self::next).
+    /// As [`descriptor`](Self::descriptor), and [`SubscriberError::Ended`].
     pub fn arm(&mut self) -> Result<bool, SubscriberError> {
+        self.open()?;
         let position = self.cursor.reader.position();
-        let socket = self.waking_socket()?;
-        // Wakes of before.
-        while let Ok(Some(_)) = socket::receive(socket.as_fd(), &mut [0; 1]) {}
-        match tell(socket, position, Sleep::OnSocket) {
-            // With its queue full, the host has been told often enough.
-            Ok(()) | Err(Errno::AGAIN) => {}
-            // Then the descriptor says so by being readable.
-            Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => return Ok(true),
-            Err(errno) => return Err(OsError::new("tell the host of a sleep", errno).into()),
+        if let Wake::Open(socket) = &self.wake {
+            // Wakes of before.
+            for _ in 0..MAX_ANSWERS {
+                match socket::receive(socket.as_fd(), &mut [0; 1]) {
+                    Ok(Some(_)) => self.armed = false,
+                    _ => break,
+                }
+            }
+            if !self.armed {
+                tell(socket, position, Sleep::OnSocket)
+                    .map_err(|errno| self.subscriptions.failed(errno))?;
+                self.armed = true;
+            }
         }
         Ok(self.cursor.reader.is_ready() || self.subscriptions.core.look_for_end().is_some())
     }
@@ -308,21 +390,35 @@ impl Subscriber {
     ///
     /// # Errors
     ///
-    /// [`SubscriberError::Refused`] if the host serves no more subscribers of this guest.
+    /// [`SubscriberError::Refused`] if the host serves no more subscribers of this guest,
+    /// [`SubscriberError::TimedOut`] if it is stopped: it is asked when this subscriber is
+    /// first armed or sleeps.
     pub fn descriptor(&mut self) -> Result<BorrowedFd<'_>, SubscriberError> {
-        self.waking_socket().map(AsFd::as_fd)
+        self.open()?;
+        match &self.wake {
+            Wake::Open(socket) => Ok(socket.as_fd()),
+            _ => Err(SubscriberError::TimedOut),
+        }
     }
 
-    fn waking_socket(&mut self) -> Result<&Foreign, SubscriberError> {
-        match &mut self.wake {
-            Some(socket) => Ok(socket),
-            none => Ok(none.insert(self.subscriptions.open(self.index)?)),
+    /// Opens the way to tell the host of sleeps.
+    fn open(&mut self) -> Result<(), SubscriberError> {
+        let deadline = Deadline::from(PATIENCE).fixed();
+        loop {
+            self.subscriptions.advance(&mut self.wake, self.index)?;
+            if matches!(self.wake, Wake::Open(_)) {
+                return Ok(());
+            }
+            if deadline.has_passed() {
+                return Err(SubscriberError::TimedOut);
+            }
+            self.subscriptions.pause(deadline);
         }
     }
 
     #[inline]
     fn wait(&mut self, deadline: Deadline) -> Result<(u64, usize), SubscriberError> {
-        let Self { cursor, patience, wake, subscriptions, index, .. } = self;
+        let Self { cursor, patience, wake, told_at, subscriptions, index, .. } = self;
         let core = &subscriptions.core;
         let bell = cursor.reader.clone();
         let position = Cell::new(cursor.reader.position());
@@ -332,30 +428,43 @@ impl Subscriber {
             found
         };
         let found = patience.wait(deadline, attempt, |attempt, deadline| {
-            if wake.is_none() {
-                match subscriptions.open(*index) {
-                    Ok(socket) => *wake = Some(socket),
-                    // What was published meanwhile comes first.
-                    Err(error) => return attempt().or(Some(Err(error))),
-                }
+            if let Err(error) = subscriptions.advance(wake, *index) {
+                // What was published meanwhile comes first.
+                return attempt().or(Some(Err(error)));
             }
+            let Wake::Open(socket) = wake else {
+                subscriptions.pause(deadline);
+                return attempt();
+            };
             let seen = bell.bell_seen();
-            let told = wake.as_ref().map(|socket| tell(socket, position.get(), Sleep::OnBell));
+            if *told_at != Some(seen) && tell(socket, position.get(), Sleep::OnBell).is_ok() {
+                *told_at = Some(seen);
+            }
             let found = attempt();
             if found.is_none() && !deadline.has_passed() {
                 let word = subscriptions.segment.mapped();
                 let word: (&AtomicU32, u32) = (word.word32(bell.bell()), seen);
-                match told {
-                    Some(Ok(())) => {
-                        futex::wait_either(word, core.end_word(), deadline.remaining());
-                    }
-                    // The host is slow to listen, or is gone, which the link will say.
-                    _ => thread::sleep(deadline.remaining_at_most(Some(PAUSE)).unwrap_or(PAUSE)),
+                if *told_at == Some(seen) {
+                    futex::wait_either(word, core.end_word(), deadline.remaining());
+                } else {
+                    // The host is gone, which the link will say.
+                    thread::sleep(deadline.remaining_at_most(Some(PAUSE)).unwrap_or(PAUSE));
                 }
             }
             found.or_else(attempt)
         });
         found.unwrap_or(Err(SubscriberError::TimedOut))
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        match &self.wake {
+            // It is closed later, on another thread; the host learns of it now.
+            Wake::Open(socket) => socket::hang_up(socket.as_fd()),
+            Wake::Asked(number) => self.subscriptions.give_up(*number),
+            Wake::Closed => {}
+        }
     }
 }
 

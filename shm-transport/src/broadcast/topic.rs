@@ -1,6 +1,9 @@
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, Weak,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use shm_primitives::{
@@ -11,7 +14,10 @@ use shm_primitives::{
 };
 
 use super::{attendant::Subscription, typed::Value};
-use crate::{error::TopicError, os::futex};
+use crate::{
+    error::TopicError,
+    os::{futex, memory::Segment},
+};
 
 /// The topic of [`Host::publish`](crate::Host::publish).
 pub const BROADCAST: &str = "broadcast";
@@ -57,7 +63,7 @@ impl TopicConfig {
 #[derive(Debug)]
 pub(crate) struct TopicCore {
     topic: Topic,
-    memory: Mapped,
+    segment: Segment,
     /// Whether a publisher is in use.
     taken: AtomicBool,
     sleepers: Mutex<Sleepers>,
@@ -68,7 +74,8 @@ pub(crate) struct TopicCore {
 struct Sleepers {
     alarm: Alarm<Mapped>,
     on_bell: bool,
-    on_socket: Vec<Weak<Subscription>>,
+    /// By their ids: no more than there are subscriptions.
+    on_socket: HashMap<u64, Weak<Subscription>>,
 }
 
 /// How a subscriber sleeps.
@@ -81,11 +88,12 @@ pub(crate) enum Sleep {
 }
 
 impl TopicCore {
-    /// A topic in memory that the hub keeps mapped.
-    pub(crate) fn new(topic: &Topic, memory: Mapped) -> Self {
-        let alarm = Alarm::new(memory, topic.at, topic.ring);
-        let sleepers = Mutex::new(Sleepers { alarm, on_bell: false, on_socket: Vec::new() });
-        Self { topic: topic.clone(), memory, taken: AtomicBool::new(false), sleepers }
+    /// A topic of a hub.
+    pub(crate) fn new(topic: &Topic, segment: Segment) -> Self {
+        let alarm = Alarm::new(segment.mapped(), topic.at, topic.ring);
+        let sleepers = Sleepers { alarm, on_bell: false, on_socket: HashMap::new() };
+        let (taken, sleepers) = (AtomicBool::new(false), Mutex::new(sleepers));
+        Self { topic: topic.clone(), segment, taken, sleepers }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -102,7 +110,7 @@ impl TopicCore {
         if self.taken.swap(true, Ordering::Acquire) {
             return Err(TopicError::Taken(self.name().into()));
         }
-        Ok(BroadcastWriter::new(self.memory, self.topic.at, self.topic.ring))
+        Ok(BroadcastWriter::new(self.segment.mapped(), self.topic.at, self.topic.ring))
     }
 
     pub(crate) fn give_back(&self) {
@@ -121,18 +129,20 @@ impl TopicCore {
             match sleep {
                 Sleep::OnBell => sleepers.on_bell = true,
                 Sleep::OnSocket => {
-                    let this = Arc::downgrade(subscription);
-                    if !sleepers.on_socket.iter().any(|there| there.ptr_eq(&this)) {
-                        sleepers.on_socket.push(this);
-                    }
+                    sleepers.on_socket.insert(subscription.id(), Arc::downgrade(subscription));
                 }
             }
             // Who says goodbye wakes all under the same lock afterwards.
-            sleepers.alarm.set(position) || goodbye_of(&self.memory).is_some()
+            sleepers.alarm.set(position) || goodbye_of(&self.segment.mapped()).is_some()
         };
         if is_there {
             self.wake_all();
         }
+    }
+
+    /// Wakes a subscription no more: it is gone.
+    pub(crate) fn forget(&self, subscription: u64) {
+        self.sleepers().on_socket.remove(&subscription);
     }
 
     /// Wakes all who sleep: one system call for those on the bell, one for each other.
@@ -145,9 +155,9 @@ impl TopicCore {
             (on_bell, std::mem::take(&mut sleepers.on_socket), sleepers.alarm.bell())
         };
         if on_bell {
-            futex::wake_shared(self.memory.word32(bell));
+            futex::wake_shared(self.segment.mapped().word32(bell));
         }
-        for subscription in on_socket.iter().filter_map(Weak::upgrade) {
+        for subscription in on_socket.values().filter_map(Weak::upgrade) {
             subscription.wake();
         }
     }

@@ -23,6 +23,14 @@ pub(crate) fn poll(fd: BorrowedFd<'_>, events: PollFlags, timeout: Option<Durati
     let _ = rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, events)], timeout.as_ref());
 }
 
+/// Whether the other end of a socket has hung up.
+pub(crate) fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::RDHUP)];
+    let polled = rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    polled.is_ok()
+        && fds.iter().any(|fd| fd.revents().intersects(PollFlags::RDHUP | PollFlags::HUP))
+}
+
 /// A set of descriptors that are waited for together.
 #[derive(Debug)]
 pub(crate) struct Epoll {
