@@ -104,11 +104,9 @@ impl Follower<LoomMem> {
         drop(self.loads.take());
         let step = self.reader.next(&mut buffer).expect("an honest writer");
         let loads = self.loads.take();
-        let (first, last) = (loads[0], loads[loads.len() - 1]);
-        let copied = loads.len() > 1;
         match step {
             Step::Nothing => {
-                assert!(!copied);
+                let [first] = loads[..] else { panic!("copied for nothing: {loads:?}") };
                 let path = if first == 2 * self.next + 1 { "being written" } else { "nothing" };
                 take_if(paths, true, path);
             }
@@ -122,9 +120,16 @@ impl Follower<LoomMem> {
                 assert!(count > 0);
                 self.lost += count;
                 self.next += count;
-                // The value in its slot, at least begun, and those before it, but for a lap.
-                assert_eq!(self.next + self.slots - 1, (last - 1) / 2, "lost too many or too few");
-                let path = if copied { "lapped during the copy" } else { "lapped before it" };
+                let [copied @ .., sequence, published, after] = &loads[..] else {
+                    panic!("lost, and nothing was looked at: {loads:?}")
+                };
+                // Of those before the value in its slot, at least begun, and of those that
+                // were published, all but a lap.
+                let published = published + u64::from(*after == 2 * published + 2);
+                let end = ((sequence - 1) / 2 + 1).max(published);
+                assert_eq!(self.next + self.slots, end, "lost too many or too few");
+                let path =
+                    if !copied.is_empty() { "lapped during the copy" } else { "lapped before it" };
                 take_if(paths, true, path);
             }
         }

@@ -309,7 +309,8 @@ impl Subscriber {
     /// # Errors
     ///
     /// [`SubscriberError::Busy`] if each value was overwritten while it was copied, which takes
-    /// a topic of few slots and a host that does nothing but publish;
+    /// a topic of few slots and a host that does nothing but publish, or one of a single slot
+    /// and a host that stopped or died while it published;
     /// [`SubscriberError::Corrupt`] if the host broke the protocol. An ended link is no error:
     /// the last value stays.
     #[inline]
