@@ -24,8 +24,10 @@ const BURST: usize = 1000;
 const WARM_UP: usize = 5;
 /// How long a reader that is not to read sleeps before it looks again.
 const PAUSE: Duration = Duration::from_millis(10);
+/// A time slice of a process that shares its processor with the others.
+const SLICE: Duration = Duration::from_millis(4);
 /// Turns of publishing with each number of readers.
-const TURNS: usize = 40;
+const TURNS: usize = 25;
 /// Told to the readers: that they end.
 const END: u64 = u64::MAX;
 
@@ -216,7 +218,8 @@ impl Writer {
         for _ in 0..TURNS {
             for (active, costs) in [0, 1, readers.into()].into_iter().zip(&mut costs) {
                 self.floor.say(active);
-                thread::sleep(2 * PAUSE);
+                // Until each of them had its time slice, and saw how many are to read.
+                thread::sleep(2 * PAUSE + SLICE * readers);
                 costs.push(cost(&mut publisher, &self.payload)?);
             }
         }
