@@ -24,10 +24,10 @@ const BURST: usize = 1000;
 const WARM_UP: usize = 5;
 /// How long a reader that is not to read sleeps before it looks again.
 const PAUSE: Duration = Duration::from_millis(10);
-/// A time slice of a process that shares its processor with the others.
-const SLICE: Duration = Duration::from_millis(4);
 /// Turns of publishing with each number of readers.
-const TURNS: usize = 25;
+const TURNS: usize = 60;
+/// Told to the readers: that they wait for what they are told.
+const START: u64 = END - 1;
 /// Told to the readers: that they end.
 const END: u64 = u64::MAX;
 
@@ -208,18 +208,21 @@ impl Writer {
     /// all of them, in turn.
     fn costs(&mut self, readers: u32) -> Result<[f64; 3], Box<dyn Error>> {
         let mut links = Vec::new();
-        self.floor.say(0);
+        self.floor.say(START);
         for index in 0..readers {
             self.start(&["--index", &index.to_string()])?;
             links.push(self.host.accept(WAIT)?);
         }
         let mut publisher = self.host.hub().publisher(BROADCAST)?;
         let mut costs: [Vec<f64>; 3] = Default::default();
+        let mut told = 0;
         for _ in 0..TURNS {
             for (active, costs) in [0, 1, readers.into()].into_iter().zip(&mut costs) {
                 self.floor.say(active);
-                // Until each of them had its time slice, and saw how many are to read.
-                thread::sleep(2 * PAUSE + SLICE * readers);
+                told += u64::from(readers);
+                while self.floor.heard() < told {
+                    thread::sleep(Duration::from_millis(1));
+                }
                 costs.push(cost(&mut publisher, &self.payload)?);
             }
         }
@@ -289,9 +292,16 @@ fn answer(
 }
 
 fn read(index: u64, mut subscriber: Subscriber, floor: &Floor) -> Result<(), Box<dyn Error>> {
+    let mut active = START;
     loop {
-        match floor.said() {
+        let said = floor.said();
+        if said != active {
+            active = said;
+            floor.hear();
+        }
+        match active {
             END => return Ok(()),
+            START => thread::sleep(PAUSE),
             active if active > index => {
                 for _ in 0..1000 {
                     subscriber.try_next()?;

@@ -20,17 +20,22 @@ pub struct Floor {
 
 const WORD: usize = size_of::<u64>();
 
+/// Where the number of hearings lies: behind the payload.
+fn heard_at(payload: usize) -> usize {
+    (WORD + payload).next_multiple_of(WORD)
+}
+
 impl Floor {
     /// Memory for payloads of up to `payload` bytes.
     pub fn create(payload: usize) -> io::Result<File> {
         let file = File::from(rustix::fs::memfd_create("floor", rustix::fs::MemfdFlags::CLOEXEC)?);
-        file.set_len((WORD + payload) as u64)?;
+        file.set_len((heard_at(payload) + WORD) as u64)?;
         Ok(file)
     }
 
     /// One side's view of the memory.
     pub fn map(file: &File, payload: usize) -> io::Result<Self> {
-        let map = MmapOptions::new().len(WORD + payload).populate().map_raw(file)?;
+        let map = MmapOptions::new().len(heard_at(payload) + WORD).populate().map_raw(file)?;
         Ok(Self { map, payload, turn: 0 })
     }
 
@@ -48,6 +53,21 @@ impl Floor {
     /// The number that was said last.
     pub fn said(&self) -> u64 {
         self.word().load(Ordering::Acquire)
+    }
+
+    /// Says that this process has heard the number.
+    pub fn hear(&self) {
+        self.heard_word().fetch_add(1, Ordering::Release);
+    }
+
+    /// How often any process has heard a number.
+    pub fn heard(&self) -> u64 {
+        self.heard_word().load(Ordering::Acquire)
+    }
+
+    fn heard_word(&self) -> &AtomicU64 {
+        // SAFETY: the mapping ends with this word, aligned and accessed atomically only.
+        unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(heard_at(self.payload)).cast()) }
     }
 
     /// Writes `payload` and hands the buffer to the other side.
