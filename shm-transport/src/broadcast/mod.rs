@@ -3,6 +3,7 @@
 pub(crate) mod attendant;
 mod publisher;
 mod subscriber;
+mod subscriptions;
 pub(crate) mod topic;
 mod typed;
 
@@ -11,4 +12,4 @@ pub use subscriber::{Published, Subscriber};
 pub use topic::{BROADCAST, TopicConfig};
 pub use typed::{TypedPublisher, TypedSubscriber, Value};
 
-pub(crate) use subscriber::Subscriptions;
+pub(crate) use subscriptions::Subscriptions;
