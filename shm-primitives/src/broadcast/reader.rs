@@ -57,7 +57,7 @@ impl core::error::Error for BadSlot {}
 /// A reader of a ring: a cursor of its own over memory that it only reads.
 #[derive(Clone, Debug)]
 pub struct BroadcastReader<M: Memory> {
-    ring: Ring<M>,
+    pub(super) ring: Ring<M>,
     next: u64,
 }
 

@@ -72,7 +72,7 @@ impl<M: Memory> BroadcastWriter<M> {
     }
 
     /// To be called after publishing: whether a reader sleeps, or is about to. Then call
-    /// [`Alarm::ring`] and wake those that wait for the bell.
+    /// [`Alarm::ring`](super::Alarm::ring) and wake those that wait for the bell.
     #[inline(always)]
     #[must_use]
     pub fn is_awaited(&self) -> bool {
