@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::BorrowedFd,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +15,7 @@ use std::{
 
 use rustix::event::epoll::EventFlags;
 
-use crate::{error::OsError, link::core::LinkCore, os::poll::Epoll};
+use crate::{error::OsError, os::poll::Epoll};
 
 /// What the watch tells about its descriptors.
 pub(crate) trait Watched: Send + Sync {
@@ -64,14 +64,6 @@ impl Watch {
             }
         }
     }
-
-    fn insert(&self, id: u64, watched: Weak<dyn Watched>) {
-        self.all().insert(id, watched);
-    }
-
-    fn remove(&self, id: u64) -> bool {
-        self.all().remove(&id).is_some()
-    }
 }
 
 fn the_watch() -> Result<&'static Watch, OsError> {
@@ -95,46 +87,30 @@ fn the_watch() -> Result<&'static Watch, OsError> {
     Ok(watch)
 }
 
-/// Watches for the end of a link until it is forgotten.
-pub(crate) fn watch_link(link: &Arc<LinkCore>) -> Result<(), OsError> {
+/// Watches a socket for `events`, and a process for its death, until they are forgotten.
+pub(crate) fn watch(
+    id: u64,
+    watched: Weak<dyn Watched>,
+    (socket, events): (BorrowedFd<'_>, EventFlags),
+    pidfd: Option<BorrowedFd<'_>>,
+) -> Result<(), OsError> {
     let watch = the_watch()?;
-    let watched: Weak<LinkCore> = Arc::downgrade(link);
-    watch.insert(link.id, watched);
-    let token = link.id << 1;
-    let once = EventFlags::ONESHOT;
-    watch.epoll.add(link.socket.as_fd(), token, EventFlags::RDHUP | once)?;
-    if let Some(pidfd) = &link.process.pidfd {
-        watch.epoll.add(pidfd.as_fd(), token | PIDFD, EventFlags::IN | once)?;
+    watch.all().insert(id, watched);
+    watch.epoll.add(socket, id << 1, events)?;
+    if let Some(pidfd) = pidfd {
+        let once = EventFlags::IN | EventFlags::ONESHOT;
+        watch.epoll.add(pidfd, id << 1 | PIDFD, once)?;
     }
     Ok(())
 }
 
-/// Ends the watch over a link.
-pub(crate) fn forget_link(link: &LinkCore) {
+/// Ends the watch over them.
+pub(crate) fn forget(id: u64, socket: BorrowedFd<'_>, pidfd: Option<BorrowedFd<'_>>) {
     let Ok(watch) = the_watch() else { return };
-    if watch.remove(link.id) {
-        watch.epoll.remove(link.socket.as_fd());
-        if let Some(pidfd) = &link.process.pidfd {
-            watch.epoll.remove(pidfd.as_fd());
-        }
-    }
-}
-
-/// Watches for messages from a socket until it is forgotten.
-pub(crate) fn watch_socket(
-    id: u64,
-    socket: BorrowedFd<'_>,
-    watched: Weak<dyn Watched>,
-) -> Result<(), OsError> {
-    let watch = the_watch()?;
-    watch.insert(id, watched);
-    watch.epoll.add(socket, id << 1, EventFlags::IN)
-}
-
-/// Ends the watch over a socket.
-pub(crate) fn forget_socket(id: u64, socket: BorrowedFd<'_>) {
-    let Ok(watch) = the_watch() else { return };
-    if watch.remove(id) {
+    if watch.all().remove(&id).is_some() {
         watch.epoll.remove(socket);
+        if let Some(pidfd) = pidfd {
+            watch.epoll.remove(pidfd);
+        }
     }
 }

@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use rustix::io::Errno;
+use rustix::{event::epoll::EventFlags, io::Errno};
 
 use super::topic::{Sleep, TopicCore};
 use crate::{
@@ -98,7 +98,7 @@ impl Attendant {
             subscriptions: Mutex::new(Some(Vec::new())),
         });
         let watched: Weak<Self> = Arc::downgrade(&attendant);
-        watch::watch_socket(attendant.id, attendant.socket.as_fd(), watched)?;
+        watch::watch(attendant.id, watched, (attendant.socket.as_fd(), EventFlags::IN), None)?;
         Ok(attendant)
     }
 
@@ -109,7 +109,7 @@ impl Attendant {
     /// Serves the guest no longer: its subscribers are not woken any more.
     pub(crate) fn dismiss(&self) {
         let subscriptions = self.subscriptions().take();
-        watch::forget_socket(self.id, self.socket.as_fd());
+        watch::forget(self.id, self.socket.as_fd(), None);
         socket::hang_up(self.socket.as_fd());
         drop(subscriptions);
     }
@@ -149,7 +149,12 @@ impl Attendant {
             socket: Connection::new(ours),
         });
         let watched: Weak<Subscription> = Arc::downgrade(&subscription);
-        watch::watch_socket(subscription.id, subscription.socket.as_fd(), watched)?;
+        watch::watch(
+            subscription.id,
+            watched,
+            (subscription.socket.as_fd(), EventFlags::IN),
+            None,
+        )?;
         all.push(subscription);
         Ok(Some(theirs))
     }
@@ -229,7 +234,7 @@ impl Watched for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        watch::forget_socket(self.id, self.socket.as_fd());
+        watch::forget(self.id, self.socket.as_fd(), None);
         self.topic.forget(self.id);
     }
 }

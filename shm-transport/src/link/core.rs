@@ -2,11 +2,12 @@ use std::{
     fmt,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
+use rustix::event::epoll::EventFlags;
 use shm_primitives::{
     Mapped, Memory, Offset,
     doorbell::{SleepMode, Waker},
@@ -35,6 +36,12 @@ const CLOSED: u32 = 5;
 pub(crate) struct PeerProcess {
     pub(crate) pid: u32,
     pub(crate) pidfd: Option<OwnedFd>,
+}
+
+impl PeerProcess {
+    fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
 }
 
 /// Where a link is registered, if it is: a host keeps an entry for each of its guests.
@@ -103,6 +110,18 @@ impl LinkCore {
             heartbeat: AtomicU64::new(0),
             entry,
         }
+    }
+
+    /// Watches for the end of the link until it is forgotten.
+    pub(crate) fn watch(self: &Arc<Self>) -> Result<(), OsError> {
+        let watched: Weak<Self> = Arc::downgrade(self);
+        let hang_up = EventFlags::RDHUP | EventFlags::ONESHOT;
+        watch::watch(self.id, watched, (self.socket.as_fd(), hang_up), self.process.pidfd())
+    }
+
+    /// Ends the watch.
+    pub(crate) fn forget(&self) {
+        watch::forget(self.id, self.socket.as_fd(), self.process.pidfd());
     }
 
     /// To be called after publishing frames.

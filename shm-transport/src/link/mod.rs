@@ -48,7 +48,6 @@ use crate::{
         memory::{self, MapError, Segment},
         socket,
     },
-    watch,
 };
 
 /// One side's end of the connection between a host and a guest: messages of any size, in
@@ -112,7 +111,7 @@ impl Link {
         let receipts = SlotReceipts::new(&geometry.pool, &geometry.outbox).map_err(mismatch)?;
         let core = Arc::new(LinkCore::new(own, peer_outbox, geometry, socket, process, entry));
         let open = Arc::new(Open(core));
-        watch::watch_link(&open.0)?;
+        open.0.watch()?;
         Ok(Self {
             sender: Sender::new(Arc::clone(&open), pool),
             receiver: Receiver::new(open, receipts),

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use super::core::LinkCore;
-use crate::watch;
 
 /// Held by both halves of a link: when the last goes, the link is closed.
 #[derive(Debug)]
@@ -11,7 +10,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         // In a forked child the link is its parent's to close.
         if self.0.socket.is_own() {
-            watch::forget_link(&self.0);
+            self.0.forget();
             self.0.close();
         }
     }
