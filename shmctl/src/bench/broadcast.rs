@@ -88,6 +88,7 @@ struct Report {
     publish_ns_without_readers: f64,
     publish_ns_with_one: f64,
     publish_ns_with_all: f64,
+    /// The median of the turns' ratios.
     ratio_all_to_one: f64,
 }
 
@@ -121,10 +122,10 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         latency_ns,
         floor_ns,
         readers: options.readers,
-        publish_ns_without_readers: costs[0],
-        publish_ns_with_one: costs[1],
-        publish_ns_with_all: costs[2],
-        ratio_all_to_one: costs[2] / costs[1],
+        publish_ns_without_readers: median(costs.iter().map(|[none, _, _]| *none)),
+        publish_ns_with_one: median(costs.iter().map(|[_, one, _]| *one)),
+        publish_ns_with_all: median(costs.iter().map(|[_, _, all]| *all)),
+        ratio_all_to_one: median(costs.iter().map(|[_, one, all]| all / one)),
     };
     if options.json {
         println!("{}", serde_json::to_string(&report)?);
@@ -205,8 +206,8 @@ impl Writer {
     }
 
     /// What it costs to publish a value, in nanoseconds: without readers, with one, and with
-    /// all of them, in turn.
-    fn costs(&mut self, readers: u32) -> Result<[f64; 3], Box<dyn Error>> {
+    /// all of them, turn by turn.
+    fn costs(&mut self, readers: u32) -> Result<Vec<[f64; 3]>, Box<dyn Error>> {
         let mut links = Vec::new();
         self.floor.say(START);
         for index in 0..readers {
@@ -214,25 +215,28 @@ impl Writer {
             links.push(self.host.accept(WAIT)?);
         }
         let mut publisher = self.host.hub().publisher(BROADCAST)?;
-        let mut costs: [Vec<f64>; 3] = Default::default();
+        let mut costs = vec![[0.0; 3]; TURNS];
         let mut told = 0;
-        for _ in 0..TURNS {
-            for (active, costs) in [0, 1, readers.into()].into_iter().zip(&mut costs) {
+        for costs in &mut costs {
+            for (active, nanoseconds) in [0, 1, readers.into()].into_iter().zip(costs) {
                 self.floor.say(active);
                 told += u64::from(readers);
                 while self.floor.heard() < told {
                     thread::sleep(Duration::from_millis(1));
                 }
-                costs.push(cost(&mut publisher, &self.payload)?);
+                *nanoseconds = cost(&mut publisher, &self.payload)?;
             }
         }
         self.floor.say(END);
         self.others.clear();
-        Ok(costs.map(|mut costs| {
-            costs.sort_by(f64::total_cmp);
-            costs.get(costs.len() / 2).copied().unwrap_or_default()
-        }))
+        Ok(costs)
     }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 fn cost(publisher: &mut Publisher, payload: &[u8]) -> Result<f64, Box<dyn Error>> {
