@@ -1,6 +1,5 @@
 //! The tool to try, measure and inspect the shared-memory transport.
 
-mod bench;
 mod demo;
 
 use std::process::ExitCode;
@@ -20,13 +19,13 @@ enum Command {
     Demo(demo::Options),
     /// Measure, beside what the hardware allows.
     #[command(subcommand)]
-    Bench(bench::Command),
+    Bench(shm_benches::Command),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options),
-        Command::Bench(command) => bench::run(&command),
+        Command::Bench(command) => shm_benches::run(&command),
     };
     result.unwrap_or_else(|error| {
         eprintln!("shmctl: {error}");
