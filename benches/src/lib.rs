@@ -4,15 +4,21 @@
 #![deny(unsafe_code)]
 
 mod broadcast;
+mod burst;
 mod floor;
 mod pair;
+mod patience;
 mod pingpong;
 mod processors;
 mod report;
 mod rings;
 mod stream;
+mod system;
 
-use std::{error::Error, process::ExitCode};
+use std::process::ExitCode;
+
+pub use patience::{WAIT, poll};
+pub use system::{Error, Far, Opened, Runner, Setup, Side, System, Workload};
 
 /// A benchmark.
 #[derive(clap::Subcommand)]
@@ -36,18 +42,31 @@ pub enum Command {
 
 /// Runs a benchmark.
 ///
+/// `peers` take part beside the library and the floors. `path` is what comes before the name
+/// of a benchmark in the command line of this executable: it starts itself anew for the
+/// other process, which must call this function with the same peers.
+///
 /// # Errors
 ///
 /// What went wrong with it, for people to read.
-pub fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
+pub fn run(command: &Command, peers: &[&dyn System], path: &[&str]) -> Result<ExitCode, Error> {
+    let _ = (peers, path);
     match command {
-        Command::Pingpong(options) => pingpong::run(options)?,
-        Command::Broadcast(options) => broadcast::run(options)?,
-        Command::Reader(options) => broadcast::run_reader(options)?,
-        Command::Stream(options) => stream::run(options)?,
+        Command::Pingpong(options) => pingpong::run(options).map_err(|error| error.to_string())?,
+        Command::Broadcast(options) => {
+            broadcast::run(options).map_err(|error| error.to_string())?
+        }
+        Command::Reader(options) => {
+            broadcast::run_reader(options).map_err(|error| error.to_string())?
+        }
+        Command::Stream(options) => stream::run(options).map_err(|error| error.to_string())?,
         Command::Peer(options) => match options.workload {
-            pair::Workload::Pingpong => pingpong::run_peer(options)?,
-            pair::Workload::Stream => stream::run_peer(options)?,
+            pair::Workload::Pingpong => {
+                pingpong::run_peer(options).map_err(|error| error.to_string())?
+            }
+            pair::Workload::Stream => {
+                stream::run_peer(options).map_err(|error| error.to_string())?
+            }
         },
     }
     Ok(ExitCode::SUCCESS)
