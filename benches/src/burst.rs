@@ -8,8 +8,9 @@ pub fn stamp(message: &mut [u8], number: u64) {
     message[..8].copy_from_slice(&number.to_ne_bytes());
 }
 
+/// The number in the first bytes of a message.
 #[inline]
-fn stamped(message: &[u8]) -> u64 {
+pub fn stamped(message: &[u8]) -> u64 {
     let mut number = [0; 8];
     number.copy_from_slice(&message[..8]);
     u64::from_ne_bytes(number)

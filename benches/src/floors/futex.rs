@@ -8,6 +8,7 @@ use rustix::{
 };
 
 use crate::{
+    burst::{stamp, stamped},
     memory::{APART, Shared},
     patience::{WAIT, poll},
     system::{Error, Opened, Runner, Setup, Side, System, Workload},
@@ -53,16 +54,6 @@ fn bell(memory: &Shared) -> &AtomicU32 {
     unsafe { AtomicU32::from_ptr(memory.word(BELL).as_ptr().cast()) }
 }
 
-fn put(number: u64, buffer: &mut [u8]) {
-    buffer[..8].copy_from_slice(&number.to_ne_bytes());
-}
-
-fn get(message: &[u8]) -> u64 {
-    let mut number = [0; 8];
-    number.copy_from_slice(&message[..8]);
-    u64::from_ne_bytes(number)
-}
-
 struct Near {
     memory: Shared,
     /// The last answer.
@@ -71,7 +62,7 @@ struct Near {
 
 impl Side for Near {
     fn send(&mut self, message: &[u8]) -> Result<(), Error> {
-        word(&self.memory, NUMBER).store(get(message), Ordering::Relaxed);
+        word(&self.memory, NUMBER).store(stamped(message), Ordering::Relaxed);
         bell(&self.memory).fetch_add(1, Ordering::Release);
         futex::wake(bell(&self.memory), Flags::empty(), 1)?;
         Ok(())
@@ -84,7 +75,7 @@ impl Side for Near {
             number != self.seen
         })?;
         self.seen = number;
-        put(number, buffer);
+        stamp(buffer, number);
         Ok(())
     }
 }
@@ -97,7 +88,7 @@ struct Sleeper {
 
 impl Side for Sleeper {
     fn send(&mut self, message: &[u8]) -> Result<(), Error> {
-        word(&self.memory, ANSWER).store(get(message), Ordering::Release);
+        word(&self.memory, ANSWER).store(stamped(message), Ordering::Release);
         Ok(())
     }
 
@@ -111,7 +102,7 @@ impl Side for Sleeper {
             }
         }
         self.seen = self.seen.wrapping_add(1);
-        put(word(&self.memory, NUMBER).load(Ordering::Relaxed), buffer);
+        stamp(buffer, word(&self.memory, NUMBER).load(Ordering::Relaxed));
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{
+    burst::{stamp, stamped},
     memory::{APART, Shared},
     patience::poll,
     system::{Error, Opened, Runner, Setup, Side, System, Workload},
@@ -60,9 +61,7 @@ impl End {
 impl Side for End {
     #[inline]
     fn send(&mut self, message: &[u8]) -> Result<(), Error> {
-        let mut number = [0; 8];
-        number.copy_from_slice(&message[..8]);
-        let number = u64::from_ne_bytes(number);
+        let number = stamped(message);
         if self.own == self.other {
             self.seen = number;
         }
@@ -78,7 +77,7 @@ impl Side for End {
             number != self.seen
         })?;
         self.seen = number;
-        buffer[..8].copy_from_slice(&number.to_ne_bytes());
+        stamp(buffer, number);
         Ok(())
     }
 }
