@@ -13,6 +13,7 @@ use shm_transport::{BROADCAST, Guest, Host, Publisher, Start, Subscriber, TopicC
 
 use super::{
     floor::Floor,
+    newest,
     processors::{pin, two_processors},
     report::{Percentiles, Times},
 };
@@ -43,6 +44,9 @@ pub struct Options {
     /// Round trips to measure, of values and of the floor each.
     #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u32).range(1..))]
     round_trips: u32,
+    /// How long the newest value is read while it changes, in milliseconds, for each size.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    milliseconds: u32,
     /// Print one JSON object on the last line.
     #[arg(long)]
     json: bool,
@@ -90,6 +94,8 @@ struct Report {
     publish_ns_with_all: f64,
     /// The median of the turns' ratios.
     ratio_all_to_one: f64,
+    newest_while_written: Vec<newest::Busy>,
+    newest_while_idle: newest::Idle,
 }
 
 /// Measures.
@@ -115,6 +121,7 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let rounds = (options.round_trips as usize).div_ceil(BURST) + WARM_UP;
     let (latency, floor) = writer.round_trips(rounds)?;
     let costs = writer.costs(options.readers)?;
+    let time = Duration::from_millis(options.milliseconds.into());
     let (latency_ns, floor_ns) = (latency.percentiles(), floor.percentiles());
     let report = Report {
         size,
@@ -126,6 +133,8 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         publish_ns_with_one: median(costs.iter().map(|[_, one, _]| *one)),
         publish_ns_with_all: median(costs.iter().map(|[_, _, all]| *all)),
         ratio_all_to_one: median(costs.iter().map(|[_, one, all]| all / one)),
+        newest_while_written: newest::busy(there, time)?,
+        newest_while_idle: newest::idle()?,
     };
     if options.json {
         println!("{}", serde_json::to_string(&report)?);
@@ -332,4 +341,5 @@ fn print(report: &Report) {
         report.publish_ns_with_all,
         report.ratio_all_to_one,
     );
+    newest::print(&report.newest_while_written, &report.newest_while_idle);
 }

@@ -37,3 +37,20 @@ impl Times {
         }
     }
 }
+
+/// A median, and the bounds of the lowest and highest quarter.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Quartiles {
+    pub p50: f64,
+    pub p25: f64,
+    pub p75: f64,
+}
+
+impl Quartiles {
+    pub fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let at = |quarter: usize| values.get(values.len() * quarter / 4).copied();
+        let at = |quarter| at(quarter).unwrap_or_default();
+        Self { p50: at(2), p25: at(1), p75: at(3) }
+    }
+}

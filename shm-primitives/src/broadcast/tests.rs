@@ -66,7 +66,7 @@ fn a_value_whose_writer_stopped_between_its_two_stores_counts() {
     let mut writer = BroadcastWriter::new(memory, at, geometry);
     writer.publish(&0u64.to_le_bytes()).unwrap();
     memory.store64(at, 0, OWN);
-    let reader = BroadcastReader::new(memory, at, geometry, Start::Next);
+    let mut reader = BroadcastReader::new(memory, at, geometry, Start::Next);
     assert_eq!((reader.position(), reader.published()), (1, 1));
     assert_eq!(reader.newest(&mut [0; 8]), Ok(Some((0, 8))));
 }

@@ -1,0 +1,1 @@
+#[derive(clap::Args)] pub struct Options {} #[derive(clap::Args)] pub struct SleeperOptions {} pub fn run(_:&Options)->Result<(),Box<dyn std::error::Error>>{Ok(())} pub fn run_sleeper(_:&SleeperOptions)->Result<(),Box<dyn std::error::Error>>{Ok(())}
