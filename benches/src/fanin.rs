@@ -1,5 +1,4 @@
 use std::{
-    error::Error,
     path::PathBuf,
     sync::atomic::Ordering,
     thread,
@@ -9,10 +8,12 @@ use std::{
 use serde::Serialize;
 use shm_transport::{Guest, Host, LinkEvent, LinkKey, LinkSet, RecvError};
 
-use super::{
-    helper::{Helper, WAIT},
+use crate::{
+    helper::Helper,
+    patience::WAIT,
     processors::{pin, two_processors},
     report::Quartiles,
+    system::Error,
     words::Words,
 };
 
@@ -54,7 +55,7 @@ pub struct GuestOptions {
     #[arg(long)]
     hub: PathBuf,
     #[arg(long)]
-    words: PathBuf,
+    words: String,
     #[arg(long)]
     index: usize,
     #[arg(long)]
@@ -74,10 +75,10 @@ struct Row {
 }
 
 /// Measures.
-pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+pub fn run(options: &Options, path: &[&str]) -> Result<(), Error> {
     let size = options.size as usize;
     let time = Duration::from_millis(options.milliseconds.into());
-    let mut server = Server::start(size)?;
+    let mut server = Server::start(size, path)?;
     let mut turns = Vec::new();
     for _ in 0..options.turns {
         let mut turn = Vec::new();
@@ -87,9 +88,7 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         turns.push(turn);
     }
     for (at, guests) in GUESTS.into_iter().enumerate() {
-        let each = |figure: &dyn Fn(&Vec<Turn>) -> f64| {
-            Quartiles::of(turns.iter().map(figure).collect())
-        };
+        let each = |figure: &dyn Fn(&Vec<Turn>) -> f64| Quartiles::of(turns.iter().map(figure));
         let row = Row {
             workload: "fanin",
             size,
@@ -130,7 +129,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(size: usize) -> Result<Self, Box<dyn Error>> {
+    fn start(size: usize, path: &[&str]) -> Result<Self, Error> {
         let (here, there) = two_processors()?;
         let directory = tempfile::tempdir()?;
         let most = GUESTS.into_iter().max().unwrap_or_default();
@@ -149,9 +148,10 @@ impl Server {
         };
         for index in 0..most {
             let hub = server.host.path().to_string_lossy().into_owned();
-            let words = server.words.path();
+            let words = server.words.ticket();
             let (index, size) = (index.to_string(), size.to_string());
             server.guests.push(Helper::start(
+                path,
                 there,
                 ["fanin", "--hub", &hub, "--words", &words, "--index", &index, "--size", &size],
             )?);
@@ -162,7 +162,7 @@ impl Server {
         Ok(server)
     }
 
-    fn turn(&mut self, guests: usize, time: Duration) -> Result<Turn, Box<dyn Error>> {
+    fn turn(&mut self, guests: usize, time: Duration) -> Result<Turn, Error> {
         self.tell(guests)?;
         self.serve(time / WARM_UP)?;
         self.received.fill(0);
@@ -180,7 +180,7 @@ impl Server {
     }
 
     /// Tells the guests how many of them are to send, and receives until all have seen it.
-    fn tell(&mut self, guests: usize) -> Result<(), Box<dyn Error>> {
+    fn tell(&mut self, guests: usize) -> Result<(), Error> {
         self.said = (self.said / CHANGE + 1) * CHANGE + guests as u64;
         self.words.word(ACTIVE).store(self.said, Ordering::Release);
         let end = Instant::now() + WAIT;
@@ -194,7 +194,7 @@ impl Server {
         Ok(())
     }
 
-    fn serve(&mut self, time: Duration) -> Result<(), Box<dyn Error>> {
+    fn serve(&mut self, time: Duration) -> Result<(), Error> {
         let start = Instant::now();
         while start.elapsed() < time {
             self.serve_once()?;
@@ -202,7 +202,7 @@ impl Server {
         Ok(())
     }
 
-    fn serve_once(&mut self) -> Result<(), Box<dyn Error>> {
+    fn serve_once(&mut self) -> Result<(), Error> {
         let mut events = std::mem::take(&mut self.events);
         self.links.wait_with(&mut self.host, &mut events, TICK)?;
         for event in &events {
@@ -214,7 +214,7 @@ impl Server {
         Ok(())
     }
 
-    fn receive(&mut self, key: LinkKey) -> Result<(), Box<dyn Error>> {
+    fn receive(&mut self, key: LinkKey) -> Result<(), Error> {
         let guest = self.keys.iter().position(|known| *known == key);
         let count = guest.and_then(|guest| self.received.get_mut(guest));
         let (Some(link), Some(count)) = (self.links.get_mut(key), count) else { return Ok(()) };
@@ -231,7 +231,7 @@ impl Server {
 }
 
 /// A guest: sends while it is to.
-pub fn run_guest(options: &GuestOptions) -> Result<(), Box<dyn Error>> {
+pub fn run_guest(options: &GuestOptions) -> Result<(), Error> {
     let words = Words::open(&options.words)?;
     let mut guest = Guest::attach(&options.hub, WAIT)?;
     let mut payload = vec![0; options.size];

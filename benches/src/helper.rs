@@ -1,5 +1,4 @@
 use std::{
-    error::Error,
     ffi::OsStr,
     process::{Child, ChildStdout, Command, Stdio},
     sync::atomic::{AtomicU64, Ordering},
@@ -9,10 +8,9 @@ use std::{
 
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use super::{attach, fanin, footprint, newest, processors::pin, wake};
-
-/// How long one process of a benchmark waits for another.
-pub const WAIT: Duration = Duration::from_secs(30);
+use crate::{
+    attach, dense, fanin, footprint, newest, patience::WAIT, processors::pin, system::Error,
+};
 
 /// What another process of a benchmark does.
 #[derive(clap::Subcommand)]
@@ -25,8 +23,8 @@ pub enum Task {
     Footprint(footprint::GuestOptions),
     /// Reads the newest value.
     Newest(newest::ReaderOptions),
-    /// Sleeps until it is woken.
-    Wake(wake::SleeperOptions),
+    /// Answers messages, after some work.
+    Dense(dense::GuestOptions),
 }
 
 /// What another process of a benchmark is told.
@@ -40,7 +38,7 @@ pub struct Options {
 }
 
 /// Does what another process asks for, and ends no later than that.
-pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+pub fn run(options: &Options) -> Result<(), Error> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     pin(options.processor)?;
     match &options.task {
@@ -48,7 +46,7 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         Task::Attach(options) => attach::run_guest(options),
         Task::Footprint(options) => footprint::run_guest(options),
         Task::Newest(options) => newest::run_reader(options),
-        Task::Wake(options) => wake::run_sleeper(options),
+        Task::Dense(options) => dense::run_guest(options),
     }
 }
 
@@ -57,13 +55,15 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
 pub struct Helper(Child);
 
 impl Helper {
-    /// Starts a process on a processor. It talks back by what it prints.
+    /// Starts this executable anew on a processor, with `path` in front of the hidden
+    /// subcommand.
     pub fn start(
+        path: &[&str],
         processor: usize,
         task: impl IntoIterator<Item = impl AsRef<OsStr>>,
-    ) -> Result<Self, Box<dyn Error>> {
+    ) -> Result<Self, Error> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["bench", "helper", "--processor", &processor.to_string()]);
+        command.args(path).args(["helper", "--processor", &processor.to_string()]);
         Ok(Self(command.args(task).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?))
     }
 
@@ -78,7 +78,7 @@ impl Helper {
     }
 
     /// Waits until a word is no less than `value`, while this process lives.
-    pub fn wait_for(&mut self, word: &AtomicU64, value: u64) -> Result<(), Box<dyn Error>> {
+    pub fn wait_for(&mut self, word: &AtomicU64, value: u64) -> Result<(), Error> {
         let end = Instant::now() + WAIT;
         while word.load(Ordering::Acquire) < value {
             if let Some(status) = self.0.try_wait()? {

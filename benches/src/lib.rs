@@ -5,31 +5,45 @@
 
 mod attach;
 mod broadcast;
+mod burst;
+mod control;
+mod dense;
 mod fanin;
+mod far;
 mod floor;
+mod floors;
+mod floors_report;
 mod footprint;
 mod helper;
+mod link;
+mod memory;
 mod newest;
-mod pair;
+mod options;
+mod patience;
 mod pingpong;
+mod plot;
 mod processors;
 mod report;
-mod rings;
+mod round;
 mod seqlock;
 mod stream;
+mod system;
 mod wake;
 mod words;
 
-use std::{error::Error, process::ExitCode};
+use std::process::ExitCode;
+
+pub use patience::{WAIT, poll};
+pub use system::{Error, Far, Opened, Runner, Setup, Side, System, Workload};
 
 /// A benchmark.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Round trips of one message between two processes, beside the bare ping-pong
-    /// through one shared buffer.
+    /// Round trips of one message between two processes, beside the floor: the bare
+    /// ping-pong through one shared buffer.
     Pingpong(pingpong::Options),
-    /// Messages one way between two processes, one by one and in batches, beside two rings
-    /// by hand.
+    /// Messages one way between two processes, one by one and in batches, beside the
+    /// floor: the better of two rings by hand.
     Stream(stream::Options),
     /// How long a published value takes to another process, beside the bare ping-pong, and
     /// what publishing costs by number of readers.
@@ -47,34 +61,39 @@ pub enum Command {
     /// Another process of one of these.
     #[command(hide = true)]
     Helper(helper::Options),
+    /// What the machine allows: cache lines and buffers that two processes pass to each
+    /// other, the wake of a sleeping process, the disk.
+    Floors(floors_report::Options),
     /// A reader process of a benchmark.
     #[command(hide = true)]
     Reader(broadcast::ReaderOptions),
     /// The other process of a benchmark.
     #[command(hide = true)]
-    Peer(pair::PeerOptions),
+    Peer(far::Options),
 }
 
 /// Runs a benchmark.
 ///
+/// `peers` take part beside the library and the floors. `path` is what comes before the name
+/// of a benchmark in the command line of this executable: it starts itself anew for the
+/// other process, which must call this function with the same peers.
+///
 /// # Errors
 ///
 /// What went wrong with it, for people to read.
-pub fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
+pub fn run(command: &Command, peers: &[&dyn System], path: &[&str]) -> Result<ExitCode, Error> {
     match command {
-        Command::Pingpong(options) => pingpong::run(options)?,
-        Command::Broadcast(options) => broadcast::run(options)?,
-        Command::Fanin(options) => fanin::run(options)?,
-        Command::Attach(options) => attach::run(options)?,
-        Command::Footprint(options) => footprint::run(options)?,
-        Command::Wake(options) => wake::run(options)?,
-        Command::Helper(options) => helper::run(options)?,
+        Command::Pingpong(options) => pingpong::run(options, peers, path)?,
+        Command::Stream(options) => stream::run(options, peers, path)?,
+        Command::Wake(options) => wake::run(options, peers, path)?,
+        Command::Broadcast(options) => broadcast::run(options, path)?,
+        Command::Fanin(options) => fanin::run(options, path)?,
+        Command::Attach(options) => attach::run(options, path)?,
+        Command::Footprint(options) => footprint::run(options, path)?,
+        Command::Floors(options) => floors_report::run(options, path)?,
         Command::Reader(options) => broadcast::run_reader(options)?,
-        Command::Stream(options) => stream::run(options)?,
-        Command::Peer(options) => match options.workload {
-            pair::Workload::Pingpong => pingpong::run_peer(options)?,
-            pair::Workload::Stream => stream::run_peer(options)?,
-        },
+        Command::Helper(options) => helper::run(options)?,
+        Command::Peer(options) => far::run_process(options, &options::all(peers))?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,4 @@
 use std::{
-    error::Error,
     hint::black_box,
     path::PathBuf,
     sync::atomic::Ordering,
@@ -12,10 +11,8 @@ use shm_transport::{
     BROADCAST, Guest, Host, Publisher, Start, Subscriber, SubscriberError, TopicConfig,
 };
 
-use super::{
-    helper::{Helper, WAIT},
-    report::Quartiles,
-    seqlock::Seqlock,
+use crate::{
+    helper::Helper, patience::WAIT, report::Quartiles, seqlock::Seqlock, system::Error,
     words::Words,
 };
 
@@ -42,7 +39,7 @@ pub struct ReaderOptions {
     #[arg(long)]
     hub: PathBuf,
     #[arg(long)]
-    words: PathBuf,
+    words: String,
 }
 
 /// Reading the newest value of a writer that stores as fast as it can.
@@ -70,23 +67,23 @@ pub struct Idle {
 }
 
 /// Reads on another processor under a writer that never rests, for so long each.
-pub fn busy(there: usize, time: Duration) -> Result<Vec<Busy>, Box<dyn Error>> {
-    SIZES.into_iter().map(|size| busy_with(size, there, time)).collect()
+pub fn busy(there: usize, time: Duration, path: &[&str]) -> Result<Vec<Busy>, Error> {
+    SIZES.into_iter().map(|size| busy_with(size, there, time, path)).collect()
 }
 
-fn host(size: usize, directory: &tempfile::TempDir) -> Result<Host, Box<dyn Error>> {
+fn host(size: usize, directory: &tempfile::TempDir) -> Result<Host, Error> {
     let topic = TopicConfig { max_payload: size as u64, ..TopicConfig::default() };
     Ok(Host::builder().broadcast(topic).create(directory.path().join("hub"))?)
 }
 
-fn busy_with(size: usize, there: usize, time: Duration) -> Result<Busy, Box<dyn Error>> {
+fn busy_with(size: usize, there: usize, time: Duration, path: &[&str]) -> Result<Busy, Error> {
     let directory = tempfile::tempdir()?;
     let mut host = host(size, &directory)?;
     let mut publisher = host.hub().publisher(BROADCAST)?;
     let words = Words::create()?;
     let hub = host.path().to_string_lossy().into_owned();
     let mut reader =
-        Helper::start(there, ["newest", "--hub", &hub, "--words", &words.path()])?;
+        Helper::start(path, there, ["newest", "--hub", &hub, "--words", &words.ticket()])?;
     let _link = host.accept(WAIT)?;
     let mut payload = vec![0; size];
     publish(&mut publisher, &mut payload)?;
@@ -112,7 +109,7 @@ fn busy_with(size: usize, there: usize, time: Duration) -> Result<Busy, Box<dyn 
 }
 
 /// Publishes a value of which all words are the same, and the next.
-fn publish(publisher: &mut Publisher, payload: &mut [u8]) -> Result<(), Box<dyn Error>> {
+fn publish(publisher: &mut Publisher, payload: &mut [u8]) -> Result<(), Error> {
     let number = publisher.published().to_le_bytes();
     let (first, last) = (payload.len() / 8 - 1, 0);
     for at in [first, last] {
@@ -125,7 +122,7 @@ fn publish(publisher: &mut Publisher, payload: &mut [u8]) -> Result<(), Box<dyn 
 }
 
 /// Reads the newest value as often as it can while the writer writes.
-pub fn run_reader(options: &ReaderOptions) -> Result<(), Box<dyn Error>> {
+pub fn run_reader(options: &ReaderOptions) -> Result<(), Error> {
     let words = Words::open(&options.words)?;
     let guest = Guest::attach(&options.hub, WAIT)?;
     let mut subscriber = guest.subscribe(BROADCAST, Start::Next)?;
@@ -156,7 +153,7 @@ pub fn run_reader(options: &ReaderOptions) -> Result<(), Box<dyn Error>> {
 }
 
 /// Reads the newest value; returns how many attempts it took.
-fn read(subscriber: &mut Subscriber) -> Result<usize, Box<dyn Error>> {
+fn read(subscriber: &mut Subscriber) -> Result<usize, Error> {
     for attempts in 1.. {
         match subscriber.try_newest() {
             Ok(Some(value)) => {
@@ -174,7 +171,7 @@ fn read(subscriber: &mut Subscriber) -> Result<usize, Box<dyn Error>> {
 }
 
 /// Reads while nobody writes, beside a seqlock by hand.
-pub fn idle() -> Result<Idle, Box<dyn Error>> {
+pub fn idle() -> Result<Idle, Error> {
     let directory = tempfile::tempdir()?;
     let mut host = host(IDLE_SIZE, &directory)?;
     let mut publisher = host.hub().publisher(BROADCAST)?;
@@ -199,9 +196,7 @@ pub fn idle() -> Result<Idle, Box<dyn Error>> {
             turns.push((typed, bytes, seqlock));
         }
     }
-    let all = |figure: fn(&(f64, f64, f64)) -> f64| {
-        Quartiles::of(turns.iter().map(figure).collect())
-    };
+    let all = |figure: fn(&(f64, f64, f64)) -> f64| Quartiles::of(turns.iter().map(figure));
     Ok(Idle {
         size: IDLE_SIZE,
         ratio: all(|(typed, _, seqlock)| typed / seqlock),
@@ -220,7 +215,7 @@ fn sum(value: &[u64; IDLE_SIZE / 8]) -> u64 {
 
 /// Nanoseconds that one of many reads takes.
 #[inline(always)]
-fn batch(mut read: impl FnMut() -> Result<u64, Box<dyn Error>>) -> Result<f64, Box<dyn Error>> {
+fn batch(mut read: impl FnMut() -> Result<u64, Error>) -> Result<f64, Error> {
     let start = Instant::now();
     for _ in 0..BATCH {
         black_box(read()?);

@@ -25,7 +25,9 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options),
-        Command::Bench(command) => shm_benches::run(&command),
+        Command::Bench(command) => {
+            shm_benches::run(&command, &[], &["bench"]).map_err(|error| error as _)
+        }
     };
     result.unwrap_or_else(|error| {
         eprintln!("shmctl: {error}");
