@@ -1,6 +1,6 @@
 //! What the benchmarks of several systems have in common on the command line.
 
-use std::path::PathBuf;
+use std::{fs::File, path::PathBuf};
 
 use crate::{
     floors::FLOORS,
@@ -53,7 +53,8 @@ impl Common {
         }
     }
 
-    /// The systems to measure.
+    /// The systems to measure. Whatever could go wrong with the options does so here, not
+    /// after minutes.
     pub fn systems<'a>(&self, peers: &[&'a dyn System]) -> Result<Vec<&'a dyn System>, Error> {
         let mut systems = all(peers);
         for name in &self.only {
@@ -66,6 +67,9 @@ impl Common {
             let wanted = |name: &str| self.only.iter().any(|only| only == name);
             let floor = |name: &str| FLOORS.iter().any(|floor| floor.name() == name);
             systems.retain(|system| floor(system.name()) || wanted(system.name()));
+        }
+        if let Some(file) = &self.plot {
+            File::create(file).map_err(|error| format!("{}: {error}", file.display()))?;
         }
         Ok(systems)
     }

@@ -19,8 +19,8 @@ pub struct Curve {
     points: Vec<(usize, f64)>,
 }
 
-/// Colours that are told apart on white, also by most who see fewer of them; after the last
-/// one they start anew.
+/// Colours that are told apart on white, also by most who see fewer of them. After the last
+/// one they start anew, with another mark.
 const COLOURS: [RGBColor; 12] = [
     RGBColor(0, 0, 0),
     RGBColor(150, 150, 150),
@@ -101,11 +101,21 @@ impl Chart {
             } else {
                 chart.draw_series(LineSeries::new(line.clone(), colour))?;
             }
-            chart.draw_series(line.map(|point| Circle::new(point, 3, colour.filled())))?;
+            if at < COLOURS.len() {
+                chart.draw_series(line.map(|point| Circle::new(point, 3, colour.filled())))?;
+            } else {
+                let marks = line.map(|point| TriangleMarker::new(point, 6, colour.filled()));
+                chart.draw_series(marks)?;
+            }
         }
         for (at, name) in names.iter().enumerate() {
             let (y, colour) = (60 + 24 * at as i32, COLOURS[at % COLOURS.len()]);
             right.draw(&PathElement::new([(4, y), (34, y)], colour.stroke_width(3)))?;
+            if at < COLOURS.len() {
+                right.draw(&Circle::new((19, y), 4, colour.filled()))?;
+            } else {
+                right.draw(&TriangleMarker::new((19, y), 8, colour.filled()))?;
+            }
             right.draw(&Text::new(*name, (42, y - 7), FONT))?;
         }
         root.present()?;

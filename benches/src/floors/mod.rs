@@ -7,10 +7,11 @@ mod futex;
 mod lines;
 mod ring;
 
-pub use buffer::SharedBuffer;
 pub use futex::FutexWake;
-pub use lines::Lines;
-pub use ring::Ring;
+
+use buffer::SharedBuffer;
+use lines::Lines;
+use ring::Ring;
 
 use crate::system::System;
 
@@ -29,6 +30,6 @@ const TWO_BUFFERS: SharedBuffer = SharedBuffer { name: "two shared buffers", buf
 const INDEX_RING: Ring = Ring { name: "ring with an index", commit_words: false };
 const COMMIT_RING: Ring = Ring { name: "ring with commit words", commit_words: true };
 
-/// The floors of round trips and of streams.
-pub const FLOORS: [&dyn System; 6] =
-    [&ONE_LINE, &TWO_LINES, &ONE_BUFFER, &TWO_BUFFERS, &INDEX_RING, &COMMIT_RING];
+/// The floors of all workloads.
+pub const FLOORS: [&dyn System; 7] =
+    [&ONE_LINE, &TWO_LINES, &ONE_BUFFER, &TWO_BUFFERS, &INDEX_RING, &COMMIT_RING, &FutexWake];
