@@ -57,6 +57,9 @@ struct Usage {
     /// Of shared mappings: each process counts all of a page that several have mapped.
     resident_shared_bytes: f64,
     resident_bytes: f64,
+    /// Of that what is this process's alone: its heap and its stacks. The rest is shared
+    /// memory, and the program's own pages that it has touched for the first time.
+    anonymous_bytes: f64,
     /// Pages that several processes have mapped are divided among them.
     proportional_bytes: f64,
 }
@@ -188,6 +191,7 @@ impl Usage {
             match name {
                 "Size" if shared => usage.shared_bytes += bytes,
                 "Rss" if shared => usage.resident_shared_bytes += bytes,
+                "Anonymous" => usage.anonymous_bytes += bytes,
                 "Pss" => usage.proportional_bytes += bytes,
                 _ => {}
             }
@@ -206,6 +210,7 @@ impl Usage {
             shared_bytes: each(|usage| usage.shared_bytes),
             resident_shared_bytes: each(|usage| usage.resident_shared_bytes),
             resident_bytes: each(|usage| usage.resident_bytes),
+            anonymous_bytes: each(|usage| usage.anonymous_bytes),
             proportional_bytes: each(|usage| usage.proportional_bytes),
         }
     }
@@ -216,13 +221,14 @@ fn print(row: &Row) {
     println!(
         "{side:>5}, {state:>7} link: {ratio:.2} × its rings resident; {:.2} descriptors, {:.2} \
          mappings ({:.2} shared), {:.1} KiB shared, {:.1} KiB of that resident, {:.1} KiB in all, \
-         {beside:.1} KiB beside the rings, proportional {:.1} KiB",
+         {:.1} anonymous, {beside:.1} KiB beside the rings, proportional {:.1} KiB",
         each.descriptors,
         each.mappings,
         each.shared_mappings,
         each.shared_bytes / 1024.0,
         each.resident_shared_bytes / 1024.0,
         each.resident_bytes / 1024.0,
+        each.anonymous_bytes / 1024.0,
         each.proportional_bytes / 1024.0,
         beside = beside / 1024.0,
     );

@@ -67,11 +67,6 @@ impl Helper {
         Ok(Self(command.args(task).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?))
     }
 
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.0.id()
-    }
-
     /// What it prints.
     pub fn output(&mut self) -> Option<ChildStdout> {
         self.0.stdout.take()
