@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, sync::atomic::Ordering, thread, time::Duration};
 
 use serde::Serialize;
-use shm_transport::{Guest, Host};
+use shm_transport::{Guest, Host, LinkConfig};
 
 use crate::{
     helper::Helper,
@@ -18,6 +18,8 @@ use crate::{
 const SIZE: usize = 64;
 /// How long each end works before it sends.
 const WORK: Duration = Duration::from_micros(5);
+/// How long an end polls at most before it sleeps: the library's default.
+const SPIN: Duration = Duration::from_micros(50);
 /// Round trips that are not counted.
 const WARM_UP: usize = 1000;
 /// The words: that the guest is done, and how often it has slept.
@@ -53,7 +55,10 @@ struct Row {
 pub fn run(round_trips: usize, json: bool, path: &[&str]) -> Result<(), Error> {
     let (here, there) = two_processors()?;
     let directory = tempfile::tempdir()?;
-    let mut host = Host::create(directory.path().join("hub"))?;
+    // By default nobody spins where this process may use one processor only: it may be
+    // pinned by now.
+    let config = LinkConfig { spin: SPIN, ..LinkConfig::default() };
+    let mut host = Host::builder().link(config).create(directory.path().join("hub"))?;
     let words = Words::create()?;
     let hub = host.path().to_string_lossy().into_owned();
     let count = round_trips.to_string();

@@ -16,6 +16,8 @@ use crate::{
     words::Words,
 };
 
+/// Slots of the topic: for one whose newest value is wanted, and the default.
+const SLOTS: [u64; 2] = [4, 256];
 /// Sizes of values.
 const SIZES: [usize; 4] = [8, 64, 1024, 4096];
 /// Bytes in a value that nobody writes while it is read.
@@ -45,6 +47,7 @@ pub struct ReaderOptions {
 /// Reading the newest value of a writer that stores as fast as it can.
 #[derive(Serialize)]
 pub struct Busy {
+    pub slots: u64,
     pub size: usize,
     pub reads: u64,
     pub writes: u64,
@@ -68,17 +71,23 @@ pub struct Idle {
 
 /// Reads on another processor under a writer that never rests, for so long each.
 pub fn busy(there: usize, time: Duration, path: &[&str]) -> Result<Vec<Busy>, Error> {
-    SIZES.into_iter().map(|size| busy_with(size, there, time, path)).collect()
+    let all = SLOTS.into_iter().flat_map(|slots| SIZES.map(|size| (slots, size)));
+    all.map(|topic| busy_with(topic, there, time, path)).collect()
 }
 
-fn host(size: usize, directory: &tempfile::TempDir) -> Result<Host, Error> {
-    let topic = TopicConfig { max_payload: size as u64, ..TopicConfig::default() };
+fn host(slots: u64, size: usize, directory: &tempfile::TempDir) -> Result<Host, Error> {
+    let topic = TopicConfig { slots, max_payload: size as u64 };
     Ok(Host::builder().broadcast(topic).create(directory.path().join("hub"))?)
 }
 
-fn busy_with(size: usize, there: usize, time: Duration, path: &[&str]) -> Result<Busy, Error> {
+fn busy_with(
+    (slots, size): (u64, usize),
+    there: usize,
+    time: Duration,
+    path: &[&str],
+) -> Result<Busy, Error> {
     let directory = tempfile::tempdir()?;
-    let mut host = host(size, &directory)?;
+    let mut host = host(slots, size, &directory)?;
     let mut publisher = host.hub().publisher(BROADCAST)?;
     let words = Words::create()?;
     let hub = host.path().to_string_lossy().into_owned();
@@ -105,17 +114,18 @@ fn busy_with(size: usize, there: usize, time: Duration, path: &[&str]) -> Result
         so_far as f64 / reads.max(1) as f64
     });
     let attempts_at_most = words.word(ATTEMPTS_AT_MOST).load(Ordering::Relaxed);
-    Ok(Busy { size, reads, writes: publisher.published(), within, attempts_at_most })
+    Ok(Busy { slots, size, reads, writes: publisher.published(), within, attempts_at_most })
 }
 
-/// Publishes a value of which all words are the same, and the next.
+/// Publishes a value whose first and last words are its position.
 fn publish(publisher: &mut Publisher, payload: &mut [u8]) -> Result<(), Error> {
     let number = publisher.published().to_le_bytes();
-    let (first, last) = (payload.len() / 8 - 1, 0);
-    for at in [first, last] {
-        if let Some(word) = payload.as_chunks_mut::<8>().0.get_mut(at) {
-            *word = number;
-        }
+    let words = payload.as_chunks_mut::<8>().0;
+    if let [first, ..] = words {
+        *first = number;
+    }
+    if let [.., last] = words {
+        *last = number;
     }
     publisher.publish(payload)?;
     Ok(())
@@ -173,7 +183,7 @@ fn read(subscriber: &mut Subscriber) -> Result<usize, Error> {
 /// Reads while nobody writes, beside a seqlock by hand.
 pub fn idle() -> Result<Idle, Error> {
     let directory = tempfile::tempdir()?;
-    let mut host = host(IDLE_SIZE, &directory)?;
+    let mut host = host(SLOTS[0], IDLE_SIZE, &directory)?;
     let mut publisher = host.hub().publisher(BROADCAST)?;
     let path = host.path().to_owned();
     let guest = thread::spawn(move || Guest::attach(path, WAIT));
@@ -224,9 +234,9 @@ fn batch(mut read: impl FnMut() -> Result<u64, Error>) -> Result<f64, Error> {
 }
 
 pub fn print(busy: &[Busy], idle: &Idle) {
-    for Busy { size, reads, within: [one, two, three], attempts_at_most, .. } in busy {
+    for Busy { slots, size, reads, within: [one, two, three], attempts_at_most, .. } in busy {
         println!(
-            "newest of {size} bytes under a writer that never rests: {:.4} % of {reads} reads \
+            "newest of {size} bytes in {slots} slots under a writer that never rests: {:.4} % of {reads} reads \
              within 3 attempts, {:.4} % within 2, {:.4} % at once; {attempts_at_most} at most",
             three * 100.0,
             two * 100.0,
