@@ -22,7 +22,7 @@ impl<const WORDS: usize> Seqlock<WORDS> {
             let before = self.sequence.load(Ordering::Acquire);
             let value = self.words.each_ref().map(|word| word.load(Ordering::Relaxed));
             fence(Ordering::Acquire);
-            if before % 2 == 0 && self.sequence.load(Ordering::Relaxed) == before {
+            if before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before {
                 return value;
             }
             std::hint::spin_loop();
