@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Slots of the topic: for one whose newest value is wanted, and the default.
-const SLOTS: [u64; 2] = [4, 256];
+const SLOTS: [u64; 2] = [16, 256];
 /// Sizes of values.
 const SIZES: [usize; 4] = [8, 64, 1024, 4096];
 /// Bytes in a value that nobody writes while it is read.

@@ -108,7 +108,7 @@ fn broadcast_reads_the_newest_value_while_it_changes_and_while_it_does_not() {
     let kinds: Vec<_> =
         busy.iter().map(|row| (number(row, "/slots"), number(row, "/size"))).collect();
     let sizes = [8.0, 64.0, 1024.0, 4096.0];
-    let expected = [4.0, 256.0].map(|slots| sizes.map(|size| (slots, size)));
+    let expected = [16.0, 256.0].map(|slots| sizes.map(|size| (slots, size)));
     assert_eq!(kinds, expected.concat());
     for row in busy {
         positive(row, &["/reads", "/writes", "/attempts_at_most"]);
