@@ -1,5 +1,4 @@
 use std::{
-    error::Error,
     fs::OpenOptions,
     os::fd::AsRawFd,
     path::PathBuf,
@@ -11,10 +10,12 @@ use std::{
 use serde::Serialize;
 use shm_transport::{BROADCAST, Guest, Host, Publisher, Start, Subscriber, TopicConfig};
 
-use super::{
+use crate::{
     floor::Floor,
+    newest,
     processors::{pin, two_processors},
     report::{Percentiles, Times},
+    system::Error,
 };
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -43,6 +44,9 @@ pub struct Options {
     /// Round trips to measure, of values and of the floor each.
     #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u32).range(1..))]
     round_trips: u32,
+    /// How long the newest value is read while it changes, in milliseconds, for each size.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    milliseconds: u32,
     /// Print one JSON object on the last line.
     #[arg(long)]
     json: bool,
@@ -90,10 +94,12 @@ struct Report {
     publish_ns_with_all: f64,
     /// The median of the turns' ratios.
     ratio_all_to_one: f64,
+    newest_while_written: Vec<newest::Busy>,
+    newest_while_idle: newest::Idle,
 }
 
 /// Measures.
-pub fn run(options: &Options, path: &[&str]) -> Result<(), Box<dyn Error>> {
+pub fn run(options: &Options, path: &[&str]) -> Result<(), Error> {
     let directory = tempfile::tempdir()?;
     let size = options.size as usize;
     let (here, there) = two_processors()?;
@@ -116,6 +122,7 @@ pub fn run(options: &Options, path: &[&str]) -> Result<(), Box<dyn Error>> {
     let rounds = (options.round_trips as usize).div_ceil(BURST) + WARM_UP;
     let (latency, floor) = writer.round_trips(rounds)?;
     let costs = writer.costs(options.readers)?;
+    let time = Duration::from_millis(options.milliseconds.into());
     let (latency_ns, floor_ns) = (latency.percentiles(), floor.percentiles());
     let report = Report {
         size,
@@ -127,6 +134,8 @@ pub fn run(options: &Options, path: &[&str]) -> Result<(), Box<dyn Error>> {
         publish_ns_with_one: median(costs.iter().map(|[_, one, _]| *one)),
         publish_ns_with_all: median(costs.iter().map(|[_, _, all]| *all)),
         ratio_all_to_one: median(costs.iter().map(|[_, one, all]| all / one)),
+        newest_while_written: newest::busy(there, time, path)?,
+        newest_while_idle: newest::idle()?,
     };
     if options.json {
         println!("{}", serde_json::to_string(&report)?);
@@ -159,7 +168,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn start(&mut self, arguments: &[&str]) -> Result<(), Box<dyn Error>> {
+    fn start(&mut self, arguments: &[&str]) -> Result<(), Error> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(&self.path).args(["reader", "--floor", &self.floor_path]);
         command.arg("--hub").arg(self.host.path());
@@ -170,7 +179,7 @@ impl Writer {
     }
 
     /// Half round trips of values and of the floor, in turn.
-    fn round_trips(&mut self, rounds: usize) -> Result<(Times, Times), Box<dyn Error>> {
+    fn round_trips(&mut self, rounds: usize) -> Result<(Times, Times), Error> {
         let answers = self.directory.path().join("answers");
         let own_hub = answers.to_string_lossy().into_owned();
         self.start(&["--own-hub", &own_hub, "--rounds", &rounds.to_string()])?;
@@ -210,7 +219,7 @@ impl Writer {
 
     /// What it costs to publish a value, in nanoseconds: without readers, with one, and with
     /// all of them, turn by turn.
-    fn costs(&mut self, readers: u32) -> Result<Vec<[f64; 3]>, Box<dyn Error>> {
+    fn costs(&mut self, readers: u32) -> Result<Vec<[f64; 3]>, Error> {
         let mut links = Vec::new();
         self.floor.say(START);
         for index in 0..readers {
@@ -242,7 +251,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-fn cost(publisher: &mut Publisher, payload: &[u8]) -> Result<f64, Box<dyn Error>> {
+fn cost(publisher: &mut Publisher, payload: &[u8]) -> Result<f64, Error> {
     const COUNT: u32 = 20_000;
     let start = Instant::now();
     for _ in 0..COUNT {
@@ -252,7 +261,7 @@ fn cost(publisher: &mut Publisher, payload: &[u8]) -> Result<f64, Box<dyn Error>
 }
 
 /// Another process: it answers each value, or only reads.
-pub fn run_reader(options: &ReaderOptions) -> Result<(), Box<dyn Error>> {
+pub fn run_reader(options: &ReaderOptions) -> Result<(), Error> {
     pin(options.processor)?;
     let memory = OpenOptions::new().read(true).write(true).open(&options.floor)?;
     let floor = Floor::map(&memory, options.size)?;
@@ -277,7 +286,7 @@ fn answer(
     mut guest: Guest,
     mut subscriber: Subscriber,
     mut floor: Floor,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<(), Error> {
     guest.link.send(b"ready", WAIT)?;
     let _link = host.accept(WAIT)?;
     guest.link.recv(WAIT)?;
@@ -298,7 +307,7 @@ fn answer(
     Ok(())
 }
 
-fn read(index: u64, mut subscriber: Subscriber, floor: &Floor) -> Result<(), Box<dyn Error>> {
+fn read(index: u64, mut subscriber: Subscriber, floor: &Floor) -> Result<(), Error> {
     let mut active = START;
     loop {
         let said = floor.said();
@@ -335,4 +344,5 @@ fn print(report: &Report) {
         report.publish_ns_with_all,
         report.ratio_all_to_one,
     );
+    newest::print(&report.newest_while_written, &report.newest_while_idle);
 }

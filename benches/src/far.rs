@@ -150,7 +150,7 @@ pub struct Others {
     control: Control,
     turns: u64,
     answers: Box<dyn BufRead>,
-    _process: Option<OtherProcess>,
+    process: Option<OtherProcess>,
 }
 
 /// A process that does not outlive what it is for.
@@ -218,7 +218,12 @@ impl Others {
         process: Option<OtherProcess>,
     ) -> Self {
         let answers = Box::new(BufReader::new(answers));
-        Self { orders: Box::new(orders), answers, control, turns: 0, _process: process }
+        Self { orders: Box::new(orders), answers, control, turns: 0, process }
+    }
+
+    /// The process, whose first thread is the far end, unless it is a thread of this one.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(|process| process.0.id())
     }
 
     /// Waits until all have joined.

@@ -3,15 +3,21 @@
 //! are in `benches/`.
 #![deny(unsafe_code)]
 
+mod attach;
 mod broadcast;
 mod burst;
 mod control;
+mod dense;
+mod fanin;
 mod far;
 mod floor;
 mod floors;
 mod floors_report;
+mod footprint;
+mod helper;
 mod link;
 mod memory;
+mod newest;
 mod options;
 mod patience;
 mod pingpong;
@@ -19,8 +25,11 @@ mod plot;
 mod processors;
 mod report;
 mod round;
+mod seqlock;
 mod stream;
 mod system;
+mod wake;
+mod words;
 
 use std::process::ExitCode;
 
@@ -39,6 +48,19 @@ pub enum Command {
     /// How long a published value takes to another process, beside the bare ping-pong, and
     /// what publishing costs by number of readers.
     Broadcast(broadcast::Options),
+    /// Messages of many guests to one host, beside those of one guest.
+    Fanin(fanin::Options),
+    /// How long it takes from attaching to the first message, beside a bare socket, and how
+    /// often a guest can attach and detach.
+    Attach(attach::Options),
+    /// What an idle link costs: descriptors, mappings, memory.
+    Footprint(footprint::Options),
+    /// How long it takes to wake a receiver that sleeps, beside a bare futex, and that dense
+    /// traffic never sleeps.
+    Wake(wake::Options),
+    /// Another process of one of these.
+    #[command(hide = true)]
+    Helper(helper::Options),
     /// What the machine allows: cache lines and buffers that two processes pass to each
     /// other, the wake of a sleeping process, the disk.
     Floors(floors_report::Options),
@@ -63,13 +85,14 @@ pub fn run(command: &Command, peers: &[&dyn System], path: &[&str]) -> Result<Ex
     match command {
         Command::Pingpong(options) => pingpong::run(options, peers, path)?,
         Command::Stream(options) => stream::run(options, peers, path)?,
-        Command::Broadcast(options) => {
-            broadcast::run(options, path).map_err(|error| error.to_string())?;
-        }
+        Command::Wake(options) => wake::run(options, peers, path)?,
+        Command::Broadcast(options) => broadcast::run(options, path)?,
+        Command::Fanin(options) => fanin::run(options, path)?,
+        Command::Attach(options) => attach::run(options, path)?,
+        Command::Footprint(options) => footprint::run(options, path)?,
         Command::Floors(options) => floors_report::run(options, path)?,
-        Command::Reader(options) => {
-            broadcast::run_reader(options).map_err(|error| error.to_string())?;
-        }
+        Command::Reader(options) => broadcast::run_reader(options)?,
+        Command::Helper(options) => helper::run(options)?,
         Command::Peer(options) => far::run_process(options, &options::all(peers))?,
     }
     Ok(ExitCode::SUCCESS)

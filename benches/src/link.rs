@@ -1,4 +1,7 @@
-use std::thread::{self, JoinHandle};
+use std::{
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 use shm_transport::{Guest, Host, Link, LinkConfig, SizeClass};
 
@@ -6,6 +9,9 @@ use crate::{
     patience::WAIT,
     system::{Error, Opened, Runner, Setup, Side, System, Workload},
 };
+
+/// How long an end polls at most before it sleeps: the library's default.
+const SPIN: Duration = Duration::from_micros(50);
 
 /// The library: a host, and a guest that walks in.
 pub struct LinkSystem;
@@ -39,7 +45,9 @@ impl System for LinkSystem {
 
 /// The default, and slots that fit where its largest do not.
 fn config(size: usize) -> LinkConfig {
-    let mut config = LinkConfig::default();
+    // By default nobody spins where this process may use one processor only, and it is
+    // pinned by now.
+    let mut config = LinkConfig { spin: SPIN, ..LinkConfig::default() };
     let slot_size = size.next_multiple_of(64) as u32;
     if config.size_classes.last().is_some_and(|largest| slot_size > largest.slot_size) {
         config.size_classes.push(SizeClass { slot_size, extent_slots: 2, max_extents: 4 });

@@ -83,6 +83,11 @@ impl<'a> Round<'a> {
         self.lanes.iter().map(|lane| lane.system).collect()
     }
 
+    /// The process of the far ends that are in one.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().and_then(Others::pid)
+    }
+
     /// The lanes in another order each time, so that no system always follows the same one.
     pub fn lanes(&mut self) -> Vec<usize> {
         let mut lanes: Vec<usize> = (0..self.lanes.len()).collect();

@@ -153,7 +153,7 @@ impl Memory for Mapped {
         self.word64(at).compare_exchange(current, new, order.ordering(), Ordering::Relaxed).is_ok()
     }
 
-    #[inline]
+    #[inline(always)]
     fn load_words(&self, at: Offset, to: &mut [u8], order: Order) {
         let words = self.words64(at, to.len());
         let (whole, rest) = to.as_chunks_mut::<8>();

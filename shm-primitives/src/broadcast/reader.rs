@@ -59,12 +59,21 @@ impl core::error::Error for BadSlot {}
 pub struct BroadcastReader<M: Memory> {
     pub(super) ring: Ring<M>,
     next: u64,
+    /// How many values there were when this last looked at the newest.
+    known: u64,
+}
+
+/// Why a value was not copied.
+enum NotCopied {
+    /// Its slot has this sequence, of another value.
+    Other(u64),
+    Bad(BadSlot),
 }
 
 impl<M: Memory> BroadcastReader<M> {
     /// A reader of the ring at `at`.
     pub fn new(memory: M, at: Offset, geometry: BroadcastGeometry, start: Start) -> Self {
-        let mut reader = Self { ring: Ring::new(memory, at, geometry), next: 0 };
+        let mut reader = Self { ring: Ring::new(memory, at, geometry), next: 0, known: 0 };
         reader.seek(start);
         reader
     }
@@ -118,30 +127,55 @@ impl<M: Memory> BroadcastReader<M> {
     /// [`BadSlot`] if the writer broke the protocol.
     #[inline]
     pub fn next(&mut self, value: &mut [u8]) -> Result<Step, BadSlot> {
-        let (position, wanted) = (self.next, complete(self.next));
+        let position = self.next;
+        match self.copy(position, value) {
+            Ok(len) => {
+                self.next = position.wrapping_add(1);
+                Ok(Step::Value { position, len })
+            }
+            Err(NotCopied::Other(sequence)) => self.not_there(sequence),
+            Err(NotCopied::Bad(bad)) => Err(bad),
+        }
+    }
+
+    /// Copies the value at `position` to the front of `value`; returns its size.
+    #[inline]
+    fn copy(&self, position: u64, value: &mut [u8]) -> Result<usize, NotCopied> {
+        self.look(position, |memory, from, len| {
+            let fits = usize::try_from(len).ok().and_then(|len| value.get_mut(..len));
+            fits.map(|to| memory.load_words(from, to, OWN)).is_some()
+        })
+    }
+
+    /// Has `copy` copy the value at `position`; returns its size. `copy` says whether it can
+    /// have that size: one that is being changed can be anything; if it is not, it is a lie.
+    #[inline(always)]
+    fn look(
+        &self,
+        position: u64,
+        copy: impl FnOnce(&M, Offset, u64) -> bool,
+    ) -> Result<usize, NotCopied> {
+        let wanted = complete(position);
         let slot = self.ring.slot(position);
         let memory = &self.ring.memory;
         // SYNC SEQLOCK_FIRST: the words of this sequence, or of later ones.
         let before = memory.load64(slot, SEQLOCK_FIRST);
         if before != wanted {
-            return self.not_there(before);
+            return Err(NotCopied::Other(before));
         }
         let len = memory.load64(slot.plus(LENGTH), OWN);
-        // A length that is being changed can be anything; if it is not, it is a lie.
-        let fits = usize::try_from(len).ok().and_then(|len| value.get_mut(..len));
-        let copied = fits.map(|to| memory.load_words(slot.plus(PAYLOAD), to, OWN)).is_some();
+        let copied = copy(memory, slot.plus(PAYLOAD), len);
         // SYNC SEQLOCK_LAST: if one of the words above is of a later write, the load below
         // sees that write's odd sequence or a later one.
         memory.fence(SEQLOCK_LAST);
         let after = memory.load64(slot, OWN);
         if after != wanted {
-            return self.not_there(after);
+            return Err(NotCopied::Other(after));
         }
         if !copied || len > self.ring.geometry.max_payload {
-            return Err(BadSlot { sequence: after, len });
+            return Err(NotCopied::Bad(BadSlot { sequence: after, len }));
         }
-        self.next = position.wrapping_add(1);
-        Ok(Step::Value { position, len: len as usize })
+        Ok(len as usize)
     }
 
     #[cold]
@@ -172,17 +206,69 @@ impl<M: Memory> BroadcastReader<M> {
     /// [`ReadNewestError::Busy`] if each value was overwritten while it was copied, which
     /// takes a writer that is faster than a copy and a ring of few slots;
     /// [`ReadNewestError::Bad`] if the writer broke the protocol.
-    pub fn newest(&self, value: &mut [u8]) -> Result<Option<(u64, usize)>, ReadNewestError> {
-        let mut reader = self.clone();
+    pub fn newest(&mut self, value: &mut [u8]) -> Result<Option<(u64, usize)>, ReadNewestError> {
         for _ in 0..ATTEMPTS {
-            reader.seek(Start::Newest);
-            match reader.next(value).map_err(ReadNewestError::Bad)? {
-                Step::Value { position, len } => return Ok(Some((position, len))),
-                Step::Nothing if self.ring.published() == 0 => return Ok(None),
-                Step::Nothing | Step::Lost(_) => self.ring.memory.relax(),
+            match self.try_newest(value) {
+                Err(ReadNewestError::Busy) => self.ring.memory.relax(),
+                result => return result,
             }
         }
         Err(ReadNewestError::Busy)
+    }
+
+    /// Like [`newest`](Self::newest), in one attempt: for those who count their attempts.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadNewestError::Busy`] if the value was overwritten while it was copied;
+    /// [`ReadNewestError::Bad`] if the writer broke the protocol.
+    #[inline]
+    pub fn try_newest(
+        &mut self,
+        value: &mut [u8],
+    ) -> Result<Option<(u64, usize)>, ReadNewestError> {
+        let Some(position) = self.newest_position() else { return Ok(None) };
+        match self.copy(position, value) {
+            Ok(len) => Ok(Some((position, len))),
+            Err(NotCopied::Other(_)) => Err(ReadNewestError::Busy),
+            Err(NotCopied::Bad(bad)) => Err(ReadNewestError::Bad(bad)),
+        }
+    }
+
+    /// Copies the newest value if it fills `value`, in one attempt. Returns whether it did;
+    /// otherwise [`newest`](Self::newest) knows why not.
+    ///
+    /// For values of one type: nothing here keeps the compiler from holding the whole value
+    /// in registers.
+    #[inline(always)]
+    pub fn newest_exactly(&mut self, value: &mut [u8]) -> bool {
+        let Some(position) = self.newest_position() else { return false };
+        let copied = self.look(position, |memory, from, len| {
+            let fills = len == value.len() as u64;
+            if fills {
+                memory.load_words(from, value, OWN);
+            }
+            fills
+        });
+        copied.is_ok()
+    }
+
+    /// The position of the newest value, if there is one.
+    #[inline(always)]
+    fn newest_position(&mut self) -> Option<u64> {
+        // As long as nothing follows what was the newest, it still is.
+        if self.ring.is_ready(self.known) {
+            self.look_for_newer();
+        }
+        self.known.checked_sub(1)
+    }
+
+    #[cold]
+    fn look_for_newer(&mut self) {
+        let published = self.ring.published();
+        // `published` may be older than the sequence that was seen: never go back.
+        let least = self.known.wrapping_add(1);
+        self.known = if is_after(published, least) { published } else { least };
     }
 
     /// Where the bell is, for a reader that sleeps.

@@ -66,7 +66,7 @@ fn a_value_whose_writer_stopped_between_its_two_stores_counts() {
     let mut writer = BroadcastWriter::new(memory, at, geometry);
     writer.publish(&0u64.to_le_bytes()).unwrap();
     memory.store64(at, 0, OWN);
-    let reader = BroadcastReader::new(memory, at, geometry, Start::Next);
+    let mut reader = BroadcastReader::new(memory, at, geometry, Start::Next);
     assert_eq!((reader.position(), reader.published()), (1, 1));
     assert_eq!(reader.newest(&mut [0; 8]), Ok(Some((0, 8))));
 }
@@ -117,6 +117,37 @@ fn a_slot_that_is_being_written_is_nothing_yet_or_lost() {
     memory.store64(slot, 5, OWN);
     assert_eq!(drain(&mut reader), (vec![1], 1));
     assert_eq!(reader.newest(&mut [0; 8]), Ok(Some((1, 8))));
+}
+
+#[test]
+fn the_newest_value_is_found_again_and_never_an_older_one() {
+    for slots in [1, 2, 4] {
+        let (memory, at, geometry) = ring(slots, 8);
+        let mut writer = BroadcastWriter::new(memory, at, geometry);
+        let mut reader = BroadcastReader::new(memory, at, geometry, Start::Next);
+        let mut value = [0; 8];
+        assert!(!reader.newest_exactly(&mut value));
+        for n in 0u64..10 {
+            writer.publish(&n.to_le_bytes()).unwrap();
+            // A count that lags behind the value changes nothing.
+            memory.store64(at, n, OWN);
+            for _ in 0..2 {
+                assert_eq!(reader.try_newest(&mut value), Ok(Some((n, 8))));
+                assert_eq!(value, n.to_le_bytes());
+                value.fill(0);
+                assert!(reader.newest_exactly(&mut value));
+                assert_eq!(value, n.to_le_bytes());
+            }
+            memory.store64(at, n + 1, OWN);
+        }
+        // A buffer of another size is left alone.
+        assert!(!reader.newest_exactly(&mut [0; 7]));
+        // The next value is being written: where there is another slot, the newest stays.
+        memory.store64(reader.ring.slot(10), 21, OWN);
+        let expected = if slots == 1 { Err(ReadNewestError::Busy) } else { Ok(Some((9, 8))) };
+        assert_eq!(reader.try_newest(&mut value), expected);
+        assert_eq!(reader.newest_exactly(&mut value), slots > 1);
+    }
 }
 
 #[test]

@@ -121,6 +121,16 @@ impl Cursor {
     }
 }
 
+impl Cursor {
+    /// What was copied without moving the cursor.
+    #[inline]
+    fn newest(&self, found: Option<(u64, usize)>) -> Option<Published<'_>> {
+        let (position, len) = found?;
+        let payload = self.value.get(..len).unwrap_or_default();
+        Some(Published { position, lost: 0, payload })
+    }
+}
+
 impl Subscriber {
     pub(crate) fn new(
         subscriptions: &Arc<Subscriptions>,
@@ -192,9 +202,28 @@ impl Subscriber {
     #[inline]
     pub fn newest(&mut self) -> Result<Option<Published<'_>>, SubscriberError> {
         let Cursor { reader, value, .. } = &mut self.cursor;
-        let Some((position, len)) = reader.newest(value)? else { return Ok(None) };
-        let payload = value.get(..len).unwrap_or_default();
-        Ok(Some(Published { position, lost: 0, payload }))
+        let found = reader.newest(value)?;
+        Ok(self.cursor.newest(found))
+    }
+
+    /// Like [`newest`](Self::newest), in one attempt to copy it, which takes a bounded time.
+    ///
+    /// # Errors
+    ///
+    /// As [`newest`](Self::newest); [`SubscriberError::Busy`] if the value was overwritten
+    /// while it was copied: try again.
+    #[inline]
+    pub fn try_newest(&mut self) -> Result<Option<Published<'_>>, SubscriberError> {
+        let Cursor { reader, value, .. } = &mut self.cursor;
+        let found = reader.try_newest(value)?;
+        Ok(self.cursor.newest(found))
+    }
+
+    /// Copies the newest value if it fills `value`; otherwise [`newest`](Self::newest) knows
+    /// why not.
+    #[inline(always)]
+    pub(crate) fn newest_exactly(&mut self, value: &mut [u8]) -> bool {
+        self.cursor.reader.newest_exactly(value)
     }
 
     /// Moves the cursor. What is passed over does not count as lost.

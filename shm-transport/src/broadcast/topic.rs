@@ -48,10 +48,11 @@ impl Default for TopicConfig {
 }
 
 impl TopicConfig {
-    /// A topic of values of one type, of which mostly the newest is wanted: 4 slots.
+    /// A topic of values of one type, of which mostly the newest is wanted: 16 slots, so that
+    /// a writer that does nothing else seldom overwrites a value while it is read.
     #[must_use]
     pub const fn of<T: Value>() -> Self {
-        Self { slots: 4, max_payload: size_of::<T>() as u64 }
+        Self { slots: 16, max_payload: size_of::<T>() as u64 }
     }
 
     pub(crate) fn geometry(&self) -> Result<BroadcastGeometry, GeometryError> {
