@@ -93,7 +93,7 @@ struct Report {
 }
 
 /// Measures.
-pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+pub fn run(options: &Options, path: &[&str]) -> Result<(), Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     let size = options.size as usize;
     let (here, there) = two_processors()?;
@@ -110,6 +110,7 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         directory,
         floor_path,
         processor: there,
+        path: path.iter().map(|&argument| argument.to_owned()).collect(),
     };
     pin(here)?;
     let rounds = (options.round_trips as usize).div_ceil(BURST) + WARM_UP;
@@ -153,12 +154,14 @@ struct Writer {
     directory: tempfile::TempDir,
     floor_path: String,
     processor: usize,
+    /// What comes before the hidden subcommand in the command line of a reader.
+    path: Vec<String>,
 }
 
 impl Writer {
     fn start(&mut self, arguments: &[&str]) -> Result<(), Box<dyn Error>> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["bench", "reader", "--floor", &self.floor_path]);
+        command.args(&self.path).args(["reader", "--floor", &self.floor_path]);
         command.arg("--hub").arg(self.host.path());
         command.args(["--size", &self.payload.len().to_string()]);
         command.args(["--processor", &self.processor.to_string()]);

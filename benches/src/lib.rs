@@ -5,13 +5,20 @@
 
 mod broadcast;
 mod burst;
+mod control;
+mod far;
 mod floor;
-mod pair;
+mod floors;
+mod floors_report;
+mod link;
+mod memory;
+mod options;
 mod patience;
 mod pingpong;
+mod plot;
 mod processors;
 mod report;
-mod rings;
+mod round;
 mod stream;
 mod system;
 
@@ -23,21 +30,24 @@ pub use system::{Error, Far, Opened, Runner, Setup, Side, System, Workload};
 /// A benchmark.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Round trips of one message between two processes, beside the bare ping-pong
-    /// through one shared buffer.
+    /// Round trips of one message between two processes, beside the floor: the bare
+    /// ping-pong through one shared buffer.
     Pingpong(pingpong::Options),
-    /// Messages one way between two processes, one by one and in batches, beside two rings
-    /// by hand.
+    /// Messages one way between two processes, one by one and in batches, beside the
+    /// floor: the better of two rings by hand.
     Stream(stream::Options),
     /// How long a published value takes to another process, beside the bare ping-pong, and
     /// what publishing costs by number of readers.
     Broadcast(broadcast::Options),
+    /// What the machine allows: cache lines and buffers that two processes pass to each
+    /// other, the wake of a sleeping process, the disk.
+    Floors(floors_report::Options),
     /// A reader process of a benchmark.
     #[command(hide = true)]
     Reader(broadcast::ReaderOptions),
     /// The other process of a benchmark.
     #[command(hide = true)]
-    Peer(pair::PeerOptions),
+    Peer(far::Options),
 }
 
 /// Runs a benchmark.
@@ -50,24 +60,17 @@ pub enum Command {
 ///
 /// What went wrong with it, for people to read.
 pub fn run(command: &Command, peers: &[&dyn System], path: &[&str]) -> Result<ExitCode, Error> {
-    let _ = (peers, path);
     match command {
-        Command::Pingpong(options) => pingpong::run(options).map_err(|error| error.to_string())?,
+        Command::Pingpong(options) => pingpong::run(options, peers, path)?,
+        Command::Stream(options) => stream::run(options, peers, path)?,
         Command::Broadcast(options) => {
-            broadcast::run(options).map_err(|error| error.to_string())?
+            broadcast::run(options, path).map_err(|error| error.to_string())?;
         }
+        Command::Floors(options) => floors_report::run(options, path)?,
         Command::Reader(options) => {
-            broadcast::run_reader(options).map_err(|error| error.to_string())?
+            broadcast::run_reader(options).map_err(|error| error.to_string())?;
         }
-        Command::Stream(options) => stream::run(options).map_err(|error| error.to_string())?,
-        Command::Peer(options) => match options.workload {
-            pair::Workload::Pingpong => {
-                pingpong::run_peer(options).map_err(|error| error.to_string())?
-            }
-            pair::Workload::Stream => {
-                stream::run_peer(options).map_err(|error| error.to_string())?
-            }
-        },
+        Command::Peer(options) => far::run_process(options, &options::all(peers))?,
     }
     Ok(ExitCode::SUCCESS)
 }

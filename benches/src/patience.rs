@@ -43,3 +43,11 @@ pub fn stopwatch() -> impl FnMut() -> u64 {
         time.as_nanos() as u64
     }
 }
+
+/// Keeps the processor busy for a while.
+pub fn work(time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        std::hint::spin_loop();
+    }
+}

@@ -1,190 +1,196 @@
-use std::{
-    error::Error,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use serde::Serialize;
-use shm_transport::Link;
 
-use super::{
-    pair::{Pair, PeerOptions, Side, Workload, join},
-    rings::Ring,
+use crate::{
+    far::Task,
+    floors::STREAM_FLOORS,
+    options::Common,
+    plot::{Chart, Curve},
+    report::Quartiles,
+    round::Round,
+    system::{Error, System, Workload},
 };
 
-const WAIT: Duration = Duration::from_secs(30);
-/// Turns that are not counted.
+/// Turns that are not counted; the first one is short, the others tell how many messages
+/// go into a turn.
 const WARM_UP: usize = 3;
+/// About how long a turn takes.
+const TURN: Duration = Duration::from_millis(5);
+/// At least so many messages are in a turn.
+const LEAST: usize = 16;
+/// Bytes in the messages of a batch, at most.
+const BATCH_BYTES: usize = 8 << 20;
 
-/// Options of `shmctl bench stream`.
+/// Options of `bench stream`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Bytes in a message, up to 16 MiB.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=16 << 20))]
-    size: u32,
-    /// Messages in a batch.
+    /// Turns of each system at each size, one by one and in batches, of about 5 ms each.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    turns: u32,
+    /// Messages in a batch, of at most 8 MiB.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     batch: u32,
-    /// Turns to measure.
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
-    turns: u32,
-    /// Print one JSON object on the last line.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
-/// Millions of messages per second: the median turn, and the slowest and fastest quarter's
-/// bounds.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Rate {
-    p50: f64,
-    p25: f64,
-    p75: f64,
-}
-
+/// One system at one size.
 #[derive(Serialize)]
-struct Report {
+struct Row {
+    workload: &'static str,
+    system: &'static str,
     size: usize,
+    one_by_one: Rate,
+    /// Messages in a batch.
     batch: usize,
-    /// Medians, beside the better of the two rings.
-    ratio_one_by_one: f64,
-    ratio_batched: f64,
-    one_by_one_mps: Rate,
-    batched_mps: Rate,
-    ring_with_index_mps: Rate,
-    ring_with_commit_word_mps: Rate,
+    batched: Rate,
 }
 
-fn messages(size: usize) -> usize {
-    ((64 << 20) / size.max(64)).clamp(64, 400_000)
+#[derive(Clone, Copy, Serialize)]
+struct Rate {
+    /// Its median by that of the better of the two rings, both in this way.
+    ratio: f64,
+    /// The same for each turn, with the ring that is better on the whole.
+    ratio_of_turns: Quartiles,
+    /// Million messages per second.
+    mps: Quartiles,
+    /// 10⁹ bytes per second.
+    gbps: Quartiles,
 }
+
+/// Messages per second of each turn, one by one and in batches.
+type Rates = [Vec<f64>; 2];
 
 /// Measures.
-pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let (size, batch) = (options.size as usize, options.batch as usize);
-    let turns = options.turns as usize + WARM_UP;
-    let mut pair = Pair::start(Workload::Stream, size, messages(size), turns)?;
-    let mut rates: [Vec<f64>; 4] = Default::default();
-    for turn in 0..turns {
-        for kind in 0..rates.len() {
-            let start = Instant::now();
-            send(kind, &mut pair.side, size, batch)?;
-            let end = (turn * rates.len() + kind + 1) as u64;
-            while pair.side.floor.said() != end {
-                std::hint::spin_loop();
+pub fn run(options: &Options, peers: &[&dyn System], path: &[&str]) -> Result<(), Error> {
+    let Options { turns, batch, common } = options;
+    let systems = common.systems(peers)?;
+    let mut rows = Vec::new();
+    for size in common.sizes() {
+        let batch = (*batch as usize).min(BATCH_BYTES / size).max(1);
+        let of_size = measure(&systems, path, size, batch, *turns as usize)?;
+        if common.json {
+            for row in &of_size {
+                println!("{}", serde_json::to_string(row)?);
             }
-            let rate = messages(size) as f64 / start.elapsed().as_secs_f64() / 1e6;
-            if let Some(rates) = rates.get_mut(kind).filter(|_| turn >= WARM_UP) {
-                rates.push(rate);
-            }
+        } else {
+            print(size, batch, &of_size);
         }
+        rows.extend(of_size);
     }
-    pair.finish()?;
-    let [one_by_one, batched, index, commit] = rates.map(median);
-    let best = index.p50.max(commit.p50);
-    let report = Report {
-        size,
-        batch,
-        ratio_one_by_one: one_by_one.p50 / best,
-        ratio_batched: batched.p50 / best,
-        one_by_one_mps: one_by_one,
-        batched_mps: batched,
-        ring_with_index_mps: index,
-        ring_with_commit_word_mps: commit,
-    };
-    if options.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        print(&report);
+    match &common.plot {
+        Some(file) => chart(&rows).draw(file),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-fn median(mut rates: Vec<f64>) -> Rate {
-    rates.sort_by(f64::total_cmp);
-    let at = |quarter: usize| rates.get(rates.len() * quarter / 4).copied().unwrap_or_default();
-    Rate { p50: at(2), p25: at(1), p75: at(3) }
-}
-
-fn send(kind: usize, side: &mut Side, size: usize, batch: usize) -> Result<(), Box<dyn Error>> {
-    let (count, mut payload) = (messages(size), vec![0; size]);
-    // Every byte of every message is written anew.
-    let fill = |payload: &mut [u8], number: usize| payload.fill(number as u8);
-    match kind {
-        0 => {
-            for number in 0..count {
-                fill(&mut payload, number);
-                side.link.send(&payload, WAIT)?;
-            }
-        }
-        1 => {
-            // As many of the largest as there is memory for.
-            let batch = batch.min((8 << 20) / size).max(1);
-            let mut payloads = vec![payload; batch];
-            for first in (0..count).step_by(batch) {
-                let payloads = payloads.get_mut(..batch.min(count - first)).unwrap_or_default();
-                for (number, payload) in payloads.iter_mut().enumerate() {
-                    fill(payload, first + number);
+fn measure(
+    systems: &[&dyn System],
+    path: &[&str],
+    size: usize,
+    batch: usize,
+    turns: usize,
+) -> Result<Vec<Row>, Error> {
+    Round::with(systems, path, (Workload::Stream, size), |round| {
+        let systems = round.systems();
+        let mut rates: Vec<Rates> = systems.iter().map(|_| Rates::default()).collect();
+        let short = ((1 << 20) / size).clamp(LEAST, 1000);
+        let mut counts = vec![[short; 2]; systems.len()];
+        let mut messages = vec![vec![0; size]; batch];
+        for turn in 0..WARM_UP + turns {
+            for lane in round.lanes() {
+                for kind in [0, 1] {
+                    let count = counts[lane][kind];
+                    let time = if kind == 0 {
+                        round.turn(lane, Task::Receive, count, |near, first| {
+                            near.send(&mut messages[0], first, count)
+                        })?
+                    } else {
+                        round.turn(lane, Task::ReceiveBatches(batch), count, |near, first| {
+                            near.send_batches(&mut messages, first, count)
+                        })?
+                    };
+                    let rate = count as f64 / time.as_secs_f64();
+                    if turn < WARM_UP {
+                        counts[lane][kind] = ((rate * TURN.as_secs_f64()) as usize).max(LEAST);
+                    } else {
+                        rates[lane][kind].push(rate);
+                    }
                 }
-                side.link.sender.send_batch(payloads, WAIT)?;
             }
         }
-        2 => send_by_ring(&mut side.index, &mut payload, count, fill),
-        _ => send_by_ring(&mut side.commit, &mut payload, count, fill),
-    }
-    Ok(())
+        Ok(rows(size, batch, &systems, &rates))
+    })
 }
 
-fn send_by_ring(
-    ring: &mut Ring,
-    payload: &mut [u8],
-    count: usize,
-    fill: impl Fn(&mut [u8], usize),
-) {
-    for number in 0..count {
-        fill(payload, number);
-        ring.send(payload);
-    }
-}
-
-/// Receives everything, and says so after each turn of each kind.
-pub fn run_peer(options: &PeerOptions) -> Result<(), Box<dyn Error>> {
-    let mut side = join(options)?;
-    let mut payload = vec![0; options.size];
-    let mut turns = 0;
-    for _ in 0..options.rounds {
-        for kind in 0..4 {
-            match kind {
-                0 | 1 => receive(&mut side.link, &mut payload, options.burst)?,
-                2 => (0..options.burst).for_each(|_| side.index.receive(&mut payload)),
-                _ => (0..options.burst).for_each(|_| side.commit.receive(&mut payload)),
-            }
-            turns += 1;
-            side.floor.say(turns);
+fn rows(size: usize, batch: usize, systems: &[&dyn System], rates: &[Rates]) -> Vec<Row> {
+    let median = |rates: &[f64]| Quartiles::of(rates.iter().copied()).p50;
+    // The better of the two rings, one by one and in batches.
+    let floors = [0, 1].map(|kind| {
+        let rings = systems.iter().zip(rates);
+        let rings = rings.filter(|(system, _)| STREAM_FLOORS.contains(&system.name()));
+        let rings = rings.map(|(_, rates)| &rates[kind]);
+        rings.max_by(|a, b| median(a).total_cmp(&median(b))).cloned().unwrap_or_default()
+    });
+    let rate = |rates: &Rates, kind: usize| {
+        let (own, floor) = (&rates[kind], &floors[kind]);
+        let quartiles = Quartiles::of(own.iter().copied());
+        Rate {
+            ratio: quartiles.p50 / median(floor),
+            ratio_of_turns: Quartiles::of(own.iter().zip(floor).map(|(own, floor)| own / floor)),
+            mps: quartiles.scaled(1e-6),
+            gbps: quartiles.scaled(size as f64 * 1e-9),
         }
-    }
-    Ok(())
+    };
+    let row = |(system, rates): (&&dyn System, &Rates)| Row {
+        workload: "stream",
+        system: system.name(),
+        size,
+        one_by_one: rate(rates, 0),
+        batch,
+        batched: rate(rates, 1),
+    };
+    systems.iter().zip(rates).map(row).collect()
 }
 
-fn receive(link: &mut Link, payload: &mut [u8], count: usize) -> Result<(), Box<dyn Error>> {
-    for _ in 0..count {
-        link.recv_into(payload, WAIT)?;
-    }
-    Ok(())
-}
-
-fn print(report: &Report) {
-    let Report { size, batch, ratio_one_by_one, ratio_batched, .. } = report;
+fn print(size: usize, batch: usize, rows: &[Row]) {
+    println!("messages of {size} bytes one way: × the better ring, of each turn");
     println!(
-        "messages of {size} bytes, one way: {ratio_one_by_one:.2} × the better ring one by one, \
-         {ratio_batched:.2} × in batches of {batch}"
+        "{:>7} {:>15}  {:28} {:>12} {:>9} {:>9} {:>9} {:>9}",
+        "median", "of turns", "", "", "25 %", "median", "75 %", "GB/s"
     );
-    println!("{:>28} {:>8} {:>8} {:>8}", "million messages per second", "25 %", "median", "75 %");
-    for (name, rate) in [
-        ("link, one by one", report.one_by_one_mps),
-        ("link, batched", report.batched_mps),
-        ("ring with an index", report.ring_with_index_mps),
-        ("ring with commit words", report.ring_with_commit_word_mps),
-    ] {
-        println!("{name:>28} {:>8.2} {:>8.2} {:>8.2}", rate.p25, rate.p50, rate.p75);
+    let batches = format!("{batch} at once");
+    for row in rows {
+        for (rate, how) in [(row.one_by_one, "one by one"), (row.batched, &batches)] {
+            let (turns, mps) = (rate.ratio_of_turns, rate.mps);
+            println!(
+                "{:>7.2} {:>5.2} {:.2}–{:.2}  {:28} {:>12} {:>9.3} {:>9.3} {:>9.3} {:>9.3}",
+                rate.ratio,
+                turns.p50,
+                turns.p25,
+                turns.p75,
+                row.system,
+                how,
+                mps.p25,
+                mps.p50,
+                mps.p75,
+                rate.gbps.p50
+            );
+        }
+    }
+    println!("(million messages per second)\n");
+}
+
+fn chart(rows: &[Row]) -> Chart {
+    let mut curves: Vec<Curve> = Vec::new();
+    for row in rows {
+        Curve::add(&mut curves, row.system, false, (row.size, row.one_by_one.gbps.p50));
+        Curve::add(&mut curves, row.system, true, (row.size, row.batched.gbps.p50));
+    }
+    Chart {
+        title: "Messages one way; dashed: in batches",
+        unit: "gigabytes per second, median",
+        curves,
     }
 }

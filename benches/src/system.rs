@@ -1,8 +1,8 @@
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use crate::{
     burst::{Checked, stamp},
-    patience::stopwatch,
+    patience::{stopwatch, work},
 };
 
 /// What goes wrong with a benchmark, for people to read.
@@ -147,12 +147,19 @@ pub trait Runner: Send {
     fn ready(&mut self) -> Result<(), Error>;
 
     /// Makes as many round trips as `times` has room for, and puts there how long each
-    /// took, in nanoseconds. Both messages of a round trip have a number.
+    /// took, in nanoseconds. Both messages of a round trip have a number. Before each it
+    /// does something else for `pause`, which does not count.
     ///
     /// # Errors
     ///
     /// What the system says, or that a message is not the expected one.
-    fn ping(&mut self, message: &mut [u8], first: u64, times: &mut [u64]) -> Result<(), Error>;
+    fn ping(
+        &mut self,
+        message: &mut [u8],
+        first: u64,
+        pause: Duration,
+        times: &mut [u64],
+    ) -> Result<(), Error>;
 
     /// Answers `count` messages, for `ping`.
     ///
@@ -206,10 +213,20 @@ impl<S: Side + Send> Runner for S {
         Side::ready(self)
     }
 
-    fn ping(&mut self, message: &mut [u8], first: u64, times: &mut [u64]) -> Result<(), Error> {
+    fn ping(
+        &mut self,
+        message: &mut [u8],
+        first: u64,
+        pause: Duration,
+        times: &mut [u64],
+    ) -> Result<(), Error> {
         let mut checked = Checked::starting_at(first);
         let mut lap = stopwatch();
         for time in times {
+            if !pause.is_zero() {
+                work(pause);
+                lap();
+            }
             stamp(message, checked.take());
             Side::send(self, message)?;
             Side::receive(self, message)?;
