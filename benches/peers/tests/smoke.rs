@@ -1,6 +1,6 @@
 //! Each peer passes messages both ways, in order and whole.
 
-use std::thread;
+use std::{thread, time::Duration};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use shm_benches::{Error, Setup, System, Workload};
@@ -63,7 +63,7 @@ fn near(system: &dyn System, setup: &Setup) -> Result<(), Error> {
         if has_joined.recv().is_ok() {
             near.ready()?;
             let mut buffer = message(setup.size, 1);
-            near.ping(&mut buffer, 1, &mut [0; MESSAGES])?;
+            near.ping(&mut buffer, 1, Duration::ZERO, &mut [0; MESSAGES])?;
             is_whole(&buffer, 1)?;
             near.send(&mut message(setup.size, 2), 1, MESSAGES)?;
             near.send_batches(&mut vec![message(setup.size, 3); BATCH], 1, MESSAGES)?;
