@@ -36,11 +36,6 @@ fn whole<T>(result: &Result<T, ChunkError>, size: usize, wanted: usize) -> usize
 }
 
 impl Ends {
-    #[inline]
-    fn gone(&self) -> Result<(), Error> {
-        if self.producer.is_abandoned() { Err("the other end is gone".into()) } else { Ok(()) }
-    }
-
     /// Writes the first of the messages, in one chunk, and says how many. It may be none.
     #[inline]
     fn write(&mut self, messages: &[Vec<u8>]) -> Result<usize, Error> {
@@ -75,7 +70,6 @@ impl Side for Ends {
     #[inline]
     fn send(&mut self, message: &[u8]) -> Result<(), Error> {
         if self.producer.push_entire_slice(message).is_err() {
-            self.gone()?;
             poll(|| self.producer.push_entire_slice(message).is_ok())?;
         }
         Ok(())
@@ -84,7 +78,6 @@ impl Side for Ends {
     #[inline]
     fn receive(&mut self, buffer: &mut [u8]) -> Result<(), Error> {
         if self.consumer.pop_entire_slice(buffer).is_err() {
-            self.gone()?;
             poll(|| self.consumer.pop_entire_slice(buffer).is_ok())?;
         }
         Ok(())
@@ -95,7 +88,6 @@ impl Side for Ends {
         while !left.is_empty() {
             let mut few = self.write(left)?;
             if few == 0 {
-                self.gone()?;
                 poll(|| {
                     few = self.write(left).unwrap_or(0);
                     few > 0
@@ -116,7 +108,6 @@ impl Side for Ends {
         while left > 0 {
             let mut few = whole(&self.consumer.read_chunk(left * size), size, left);
             if few == 0 {
-                self.gone()?;
                 poll(|| {
                     few = whole(&self.consumer.read_chunk(left * size), size, left);
                     few > 0
