@@ -127,3 +127,140 @@ impl<'a> Round<'a> {
 fn named(system: &dyn System) -> impl Fn(Error) -> Error {
     move |error| format!("{}: {error}", system.name()).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Mutex,
+        mpsc::{Receiver, Sender, channel},
+    };
+
+    use super::*;
+    use crate::system::{Opened, Side};
+
+    /// A system of two threads.
+    #[derive(Default)]
+    struct Channels {
+        far: Mutex<Option<End>>,
+        /// The message that is passed on wrongly.
+        wrong: Option<usize>,
+    }
+
+    struct End {
+        out: Sender<Vec<u8>>,
+        back: Receiver<Vec<u8>>,
+        ready: bool,
+        sent: usize,
+        wrong: Option<usize>,
+    }
+
+    impl System for Channels {
+        fn name(&self) -> &'static str {
+            "channels"
+        }
+
+        fn far(&self) -> Far {
+            Far::Thread
+        }
+
+        fn carries(&self, _: Workload, size: usize) -> bool {
+            size <= 64
+        }
+
+        fn open(&self, _: &Setup) -> Result<Opened, Error> {
+            let ((out, there), (answer, back)) = (channel(), channel());
+            let end = |out, back| End { out, back, ready: false, sent: 0, wrong: self.wrong };
+            *self.far.lock().unwrap() = Some(end(answer, there));
+            Ok(Opened { near: Box::new(end(out, back)), ticket: "--a ticket".to_owned() })
+        }
+
+        fn join(&self, _: &Setup, ticket: &str) -> Result<Box<dyn Runner>, Error> {
+            assert_eq!(ticket, "--a ticket");
+            Ok(Box::new(self.far.lock().unwrap().take().unwrap()))
+        }
+    }
+
+    impl Side for End {
+        fn send(&mut self, message: &[u8]) -> Result<(), Error> {
+            let mut message = message.to_vec();
+            if self.wrong == Some(self.sent) {
+                message[0] ^= 1;
+            }
+            self.sent += 1;
+            Ok(self.out.send(message)?)
+        }
+
+        fn receive(&mut self, buffer: &mut [u8]) -> Result<(), Error> {
+            buffer.copy_from_slice(&self.back.recv()?);
+            Ok(())
+        }
+
+        fn ready(&mut self) -> Result<(), Error> {
+            assert!(!self.ready, "once");
+            self.ready = true;
+            Ok(())
+        }
+    }
+
+    /// Round trips, and messages one by one and in batches that do not come out even.
+    fn all_tasks(system: &Channels) -> Result<(), Error> {
+        Round::with(&[system], &[], (Workload::Pingpong, 16), |round| {
+            assert_eq!(round.lanes(), [0]);
+            for _ in 0..2 {
+                let mut times = [0; 100];
+                round.turn(0, Task::Echo, 100, |near, first| {
+                    near.ping(&mut [0; 16], first, Duration::from_nanos(1), &mut times)
+                })?;
+                assert!(times.iter().all(|time| *time > 0));
+                round
+                    .turn(0, Task::Receive, 50, |near, first| near.send(&mut [0; 16], first, 50))?;
+                round.turn(0, Task::ReceiveBatches(7), 50, |near, first| {
+                    near.send_batches(&mut vec![vec![0; 16]; 8], first, 50)
+                })?;
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn the_far_end_may_be_a_thread() {
+        all_tasks(&Channels::default()).unwrap();
+    }
+
+    #[test]
+    fn a_message_that_is_not_the_expected_one_is_an_error_and_nobody_hangs() {
+        for wrong in [0, 42, 99, 120, 160] {
+            let result = all_tasks(&Channels { wrong: Some(wrong), ..Channels::default() });
+            let error = result.unwrap_err().to_string();
+            assert!(error.starts_with("channels: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn systems_that_do_not_carry_the_messages_take_no_part() {
+        let (system, size) = (Channels::default(), (Workload::Stream, 65));
+        Round::with(&[&system], &[], size, |round| {
+            assert!(round.systems().is_empty());
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn nobody_always_follows_the_same_one() {
+        let systems: [Channels; 4] = Default::default();
+        let systems: [&dyn System; 4] = systems.each_ref().map(|system| system as _);
+        Round::with(&systems, &[], (Workload::Stream, 16), |round| {
+            let mut pairs = [[0; 4]; 4];
+            for _ in 0..1000 {
+                round.lanes().windows(2).for_each(|two| pairs[two[0]][two[1]] += 1);
+            }
+            for (one, follow) in pairs.iter().enumerate() {
+                let others = follow.iter().enumerate().filter(|(other, _)| *other != one);
+                assert!(others.clone().all(|(_, count)| *count > 200), "{pairs:?}");
+            }
+            Ok(())
+        })
+        .unwrap();
+    }
+}
