@@ -6,6 +6,7 @@ use std::{
     fs,
     io::Write,
     process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -25,9 +26,13 @@ const MESSAGES: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
 /// What a process calls before and after what counts.
 const MARK: i64 = libc::SYS_getppid;
 
+/// The tests would take the processors from one another.
+static PROCESSORS: Mutex<()> = Mutex::new(());
+
 /// Runs processes to their ends. Returns the numbers of the system calls that each made
 /// between its marks.
 fn calls_between_marks<const N: usize>(commands: [Command; N]) -> [Vec<i64>; N] {
+    let _alone = PROCESSORS.lock().unwrap_or_else(PoisonError::into_inner);
     let processes = commands.map(|mut command| {
         let mut process = command.stdin(Stdio::piped()).spawn().unwrap();
         // Only this thread can be its tracer; if it panics, the kernel kills the process.
