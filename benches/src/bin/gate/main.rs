@@ -33,8 +33,14 @@ struct Options {
     perform: bool,
 }
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    run(&Options::parse()).unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let named = |operation: &&Operation| {
         options.operation.as_ref().is_none_or(|name| name == operation.name)
     };
@@ -51,7 +57,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         return Err("only a release build has instructions worth counting".into());
     }
     let toolchain = Toolchain::of_this()?;
-    if options.update { update(toolchain) } else { compare(&options, &chosen, &toolchain) }
+    if options.update { update(toolchain) } else { compare(options, &chosen, &toolchain) }
 }
 
 fn update(made_with: Toolchain) -> Result<ExitCode, Box<dyn Error>> {
@@ -99,7 +105,7 @@ fn compare(
                 before.as_deref().unwrap_or("-"),
                 change.as_deref().unwrap_or("-"),
                 operation.name,
-                verdict.remark(),
+                if comparable { verdict.remark() } else { "" },
             );
         }
     }
