@@ -2,10 +2,10 @@
 //! a cache line that moves.
 #![expect(missing_docs, reason = "criterion's macro makes a public function")]
 
-use std::{hint::black_box, time::Duration};
+use std::{hint::black_box, thread, time::Duration};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use shm_transport::{Link, LinkConfig};
+use shm_transport::{Guest, Host, Link, LinkConfig};
 
 const WAIT: Duration = Duration::from_secs(1);
 
@@ -28,7 +28,7 @@ fn send_and_receive(criterion: &mut Criterion) {
 
 fn batches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("link/batch of 64");
-    for size in [8, 64, 256] {
+    for size in [8, 16, 64, 256] {
         let (mut left, mut right) = Link::pair(&LinkConfig::default()).expect("memory for a link");
         let messages = vec![vec![7; size]; 64];
         group.throughput(Throughput::Elements(64));
@@ -48,5 +48,43 @@ fn batches(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, send_and_receive, batches);
+/// The message is written in place, inline and in a slot.
+fn grants(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("link/grant, commit and receive");
+    for size in [8, 64, 1024, 16384, 1 << 20] {
+        let (mut left, mut right) = Link::pair(&LinkConfig::default()).expect("memory for a link");
+        let mut buffer = vec![0; size];
+        group.throughput(Throughput::Bytes(size as u64));
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+            bencher.iter(|| {
+                let mut grant = left.sender.grant(size, WAIT).expect("there is room");
+                grant.fill(black_box(7));
+                grant.commit().expect("the link is open");
+                right.recv_into(&mut buffer, WAIT).expect("there is a message")
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Both ends made and dropped, without and with a rendezvous.
+fn attach(criterion: &mut Criterion) {
+    criterion.bench_function("link/pair, drop", |bencher| {
+        bencher.iter(|| Link::pair(&LinkConfig::default()).expect("memory for a link"));
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("hub");
+    let mut host = Host::create(&path).expect("a host");
+    criterion.bench_function("link/attach, accept, drop", |bencher| {
+        bencher.iter(|| {
+            thread::scope(|scope| {
+                let guest = scope.spawn(|| Guest::attach(&path, WAIT).expect("a host"));
+                let link = host.accept(WAIT).expect("a guest");
+                (guest.join().expect("attached"), link)
+            })
+        });
+    });
+}
+
+criterion_group!(benches, send_and_receive, grants, batches, attach);
 criterion_main!(benches);

@@ -8,6 +8,7 @@ mod host;
 mod hostile;
 mod lease;
 mod limits;
+mod messages;
 mod stream;
 
 use std::{
@@ -29,6 +30,10 @@ fn main() -> ExitCode {
         ["send", path, count, batch] => stream::send(path, number(count), number(batch)),
         ["receive", path, count] => stream::receive(path, number(count)),
         ["both", path, count] => stream::both(path, number(count)),
+        ["messages", count] => messages::pair(number(count)),
+        ["messages", path, role, way, spin, work, count] => {
+            messages::side(path, role, way, number(spin), number(work), number(count));
+        }
         ["hostile", path, kind] => hostile::run(path, kind),
         ["lease", path] => lease::run(path),
         ["lease-in-namespace", path] => lease::in_namespace(path),
