@@ -118,6 +118,13 @@ pub const fn footprint(len: u32) -> u64 {
     (len as u64).wrapping_add(HEADER + 7) & !7
 }
 
+/// Payload length that a header word says if it is an inline frame's.
+#[inline(always)]
+pub(crate) const fn inline_len(word: u64) -> Option<u32> {
+    const INLINE: u32 = Frame::Inline { len: 0 }.encode() as u32;
+    if word as u32 == INLINE { Some((word >> 32) as u32) } else { None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,7 +35,7 @@ pub struct LinkConfig {
     /// The largest message, in bytes. Default 256 MiB.
     pub max_message: u64,
     /// How long a waiting call at most polls before it sleeps. It polls less when that
-    /// does not pay. Default 50 µs; 0 on a machine with one processor.
+    /// does not pay. Default 50 µs.
     pub spin: Duration,
 }
 
@@ -46,7 +46,6 @@ impl Default for LinkConfig {
             extent_slots,
             max_extents,
         };
-        let alone = std::thread::available_parallelism().is_ok_and(|n| n.get() == 1);
         Self {
             ring_capacity: 64 << 10,
             inline_limit: None,
@@ -58,7 +57,7 @@ impl Default for LinkConfig {
             ],
             sealed_limit: 16,
             max_message: 256 << 20,
-            spin: if alone { Duration::ZERO } else { Duration::from_micros(50) },
+            spin: Duration::from_micros(50),
         }
     }
 }

@@ -7,17 +7,27 @@ const MIN_SPIN: Duration = Duration::from_micros(1);
 /// Polls between two looks at the clock.
 const POLLS: u32 = 64;
 
+/// Of so many sleeps that polling would have saved, by their length, at least one is
+/// polled for to see whether it does.
+const MOST_UNTRIED: u32 = 1023;
+
 /// How somebody waits: polling first, for a time that adapts to how often that was enough,
 /// then asleep.
 #[derive(Debug)]
 pub(crate) struct Patience {
     spin: Duration,
     max_spin: Duration,
+    /// Short sleeps to come before polling is given its full time again. Where what is
+    /// waited for cannot happen meanwhile, as on a machine with one processor, all sleeps
+    /// are short and polling never helps.
+    untried: u32,
+    /// What `untried` becomes if the full time is not enough once more.
+    next_untried: u32,
 }
 
 impl Patience {
     pub(crate) fn new(max_spin: Duration) -> Self {
-        Self { spin: max_spin, max_spin }
+        Self { spin: max_spin, max_spin, untried: 0, next_untried: 0 }
     }
 
     pub(crate) fn max_spin(&self) -> Duration {
@@ -56,7 +66,8 @@ impl Patience {
         while start.elapsed() < spin {
             for _ in 0..POLLS {
                 if let Some(result) = attempt() {
-                    self.spin = self.max_spin.min(self.spin.saturating_mul(2));
+                    self.spin = self.max_spin;
+                    self.next_untried = 0;
                     return Some(result);
                 }
                 std::hint::spin_loop();
@@ -65,12 +76,19 @@ impl Patience {
         if deadline.has_passed() {
             return None;
         }
+        if self.spin == self.max_spin {
+            self.untried = self.next_untried;
+            self.next_untried = MOST_UNTRIED.min(self.next_untried * 2 + 1);
+        }
         self.spin = self.max_spin.min(MIN_SPIN.max(self.spin / 2));
         loop {
             if let Some(result) = sleep(&mut attempt, deadline) {
-                // Had it come a little later, polling would have been enough.
+                // The full time might have been enough.
                 if start.elapsed() < self.max_spin {
-                    self.spin = self.max_spin;
+                    match self.untried.checked_sub(1) {
+                        Some(less) => self.untried = less,
+                        None => self.spin = self.max_spin,
+                    }
                 }
                 return Some(result);
             }

@@ -2,7 +2,7 @@ use core::fmt;
 
 use super::{Position, Track};
 use crate::{
-    frame::{BadFrame, Frame, HEADER},
+    frame::{self, BadFrame, Frame, HEADER, footprint},
     memory::{Memory, Offset},
     order::{FRAME_SEEN, TAIL_PUBLISH},
     outbox::{OutboxGeometry, TAIL},
@@ -18,13 +18,19 @@ pub struct Consumer<M: Memory> {
     pub(super) position: Position,
     /// What the producer knows: everything before it may be overwritten.
     pub(super) released: Position,
+    /// The header word at `position` if it was loaded already, else 0.
+    ahead: u64,
+    /// Whether nothing was looked for in vain since the last release.
+    behind: bool,
 }
 
 /// A frame taken from the ring. Its payload stays in place until
 /// [`Consumer::release`].
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
-    frame: Frame,
+    /// A header word that was checked. As a word it stays in a register, where a `Frame`
+    /// would be taken apart and put together in memory.
+    word: u64,
     payload: Offset,
 }
 
@@ -33,7 +39,11 @@ impl Entry {
     #[inline(always)]
     #[must_use]
     pub fn frame(&self) -> Frame {
-        self.frame
+        match Frame::decode(self.word) {
+            Ok(Some(frame)) => frame,
+            // Not a word that an entry is made of.
+            _ => Frame::Padding,
+        }
     }
 
     /// Where the payload of an inline frame starts, in the producer's outbox.
@@ -47,10 +57,7 @@ impl Entry {
     #[inline(always)]
     #[must_use]
     pub fn len(&self) -> u32 {
-        match self.frame {
-            Frame::Inline { len } => len,
-            _ => 0,
-        }
+        frame::inline_len(self.word).unwrap_or(0)
     }
 
     /// Whether there is no payload in the ring.
@@ -96,7 +103,15 @@ impl<M: Memory> Consumer<M> {
     /// Both outboxes are new: nothing was sent yet. There is one consumer for a ring.
     pub fn new(own: M, peer: M, geometry: &OutboxGeometry) -> Self {
         let start = Position::default();
-        Self { own, peer, track: Track::new(geometry), position: start, released: start }
+        Self {
+            own,
+            peer,
+            track: Track::new(geometry),
+            position: start,
+            released: start,
+            ahead: 0,
+            behind: false,
+        }
     }
 
     /// Takes the next frame; `None` if nothing more is published.
@@ -105,14 +120,34 @@ impl<M: Memory> Consumer<M> {
     ///
     /// [`CorruptRing`] for what no honest producer writes; it is final, and every later
     /// call fails alike or finds nothing.
-    #[inline(always)]
+    #[inline]
     #[expect(clippy::should_implement_trait, reason = "fallible, and the entry borrows nothing")]
     pub fn next(&mut self) -> Result<Option<Entry>, CorruptRing> {
-        match self.load(self.position)? {
+        if !self.look() {
+            return Ok(None);
+        }
+        let word = core::mem::take(&mut self.ahead);
+        match Frame::decode(word).map_err(CorruptRing::Frame)? {
             None => Ok(None),
             Some(Frame::Padding) => self.next_behind_padding().map(Some),
-            Some(frame) => self.take(self.position, frame).map(Some),
+            Some(frame) => self.take(self.position, frame, word).map(Some),
         }
+    }
+
+    /// Takes the next frame if it is there and inline; else it is left to
+    /// [`next`](Self::next), with whatever else it is.
+    #[inline(always)]
+    pub fn next_inline(&mut self) -> Option<Entry> {
+        if !self.look() {
+            return None;
+        }
+        let footprint = footprint(frame::inline_len(self.ahead)?);
+        if !self.fits(self.position, footprint) {
+            return None;
+        }
+        let payload = self.track.offset(self.position).plus(HEADER);
+        self.position = self.position.plus(footprint);
+        Some(Entry { word: core::mem::take(&mut self.ahead), payload })
     }
 
     /// Padding is published together with the frame behind it, so that one is there.
@@ -123,21 +158,36 @@ impl<M: Memory> Consumer<M> {
             return Err(CorruptRing::Padding);
         }
         let at = self.position.plus(self.track.until_end(self.position));
-        match self.load(at)? {
+        let word = self.word(at);
+        match Frame::decode(word).map_err(CorruptRing::Frame)? {
             None | Some(Frame::Padding) => Err(CorruptRing::Padding),
-            Some(frame) => self.take(at, frame),
+            Some(frame) => self.take(at, frame, word),
         }
     }
 
-    #[inline(always)]
-    fn take(&mut self, at: Position, frame: Frame) -> Result<Entry, CorruptRing> {
+    fn take(&mut self, at: Position, frame: Frame, word: u64) -> Result<Entry, CorruptRing> {
         let footprint = frame.footprint();
-        if footprint > self.track.largest() || footprint > self.track.until_end(at) {
+        if !self.fits(at, footprint) {
             let len = if let Frame::Inline { len } = frame { len } else { 0 };
             return Err(CorruptRing::Length { len });
         }
         self.position = at.plus(footprint);
-        Ok(Entry { frame, payload: self.track.offset(at).plus(HEADER) })
+        Ok(Entry { word, payload: self.track.offset(at).plus(HEADER) })
+    }
+
+    #[inline(always)]
+    fn fits(&self, at: Position, footprint: u64) -> bool {
+        footprint <= self.track.largest() && footprint <= self.track.until_end(at)
+    }
+
+    /// Looks for the next frame; `true` if there is one, or something corrupt.
+    #[inline(always)]
+    pub fn look(&mut self) -> bool {
+        if self.ahead == 0 {
+            self.ahead = self.word(self.position);
+            self.behind &= self.ahead != 0;
+        }
+        self.ahead != 0
     }
 
     /// Whether a frame is there, or something corrupt: whether
@@ -145,7 +195,7 @@ impl<M: Memory> Consumer<M> {
     #[inline(always)]
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.word(self.position) != 0
+        self.ahead != 0 || self.word(self.position) != 0
     }
 
     /// Copies payload bytes of the last entry, from `from` on, into `to`. Bytes beyond
@@ -161,19 +211,23 @@ impl<M: Memory> Consumer<M> {
         count
     }
 
-    /// Gives the space of all entries taken so far back to the producer.
+    /// Gives the space of all entries taken so far back to the producer; returns whether
+    /// the producer can see that now.
+    ///
+    /// While more frames are there the space is given back in larger pieces, up to an
+    /// eighth of the ring, so that the line that says so does not move for each of them. A
+    /// consumer that has taken all that there is has given all of it back.
     #[inline(always)]
-    pub fn release(&mut self) {
-        if self.released != self.position {
-            // SYNC TAIL_PUBLISH: our reads of the bytes before it are over.
-            self.own.store64(TAIL, self.position.0, TAIL_PUBLISH);
-            self.released = self.position;
+    pub fn release(&mut self) -> bool {
+        let bytes = self.position.since(self.released);
+        if bytes == 0 || (self.behind && bytes < self.track.capacity / 8 && self.look()) {
+            return false;
         }
-    }
-
-    #[inline(always)]
-    fn load(&self, at: Position) -> Result<Option<Frame>, CorruptRing> {
-        Frame::decode(self.word(at)).map_err(CorruptRing::Frame)
+        // SYNC TAIL_PUBLISH: our reads of the bytes before it are over.
+        self.own.store64(TAIL, self.position.0, TAIL_PUBLISH);
+        self.released = self.position;
+        self.behind = true;
+        true
     }
 
     #[inline(always)]

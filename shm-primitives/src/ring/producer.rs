@@ -196,15 +196,6 @@ impl<M: Memory> Producer<M> {
         self.head = self.published;
     }
 
-    /// Says that the next frame will be written soon, so that its cache line can be on
-    /// its way.
-    #[inline(always)]
-    pub fn prefetch(&self) {
-        // Not the line of the next header: the consumer is about to poll that.
-        self.own.prefetch_write(self.track.offset(self.head.plus(64)));
-        self.own.prefetch_write(self.track.offset(self.head.plus(128)));
-    }
-
     /// Whether the consumer has read everything that was published.
     ///
     /// # Errors

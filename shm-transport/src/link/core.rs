@@ -13,7 +13,7 @@ use shm_primitives::{
     doorbell::{SleepMode, Waker},
     header::{Goodbye, goodbye_of, say_goodbye},
     order::HINT,
-    outbox::{DATA_BELL, DATA_SLEEP, HEARTBEAT, SPACE_BELL, SPACE_SLEEP, dropped_by},
+    outbox::{DATA_BELL, DATA_SLEEP, HEAD, HEARTBEAT, SPACE_BELL, SPACE_SLEEP, dropped_by},
 };
 
 use super::inbox::{self, Drained, Inbox};
@@ -124,6 +124,20 @@ impl LinkCore {
         watch::forget(self.id, self.socket.as_fd(), self.process.pidfd());
     }
 
+    /// Gets the lines that the next frame of this side will be written to on their way,
+    /// while it waits for the other side: most answers are sent soon.
+    #[inline(always)]
+    pub(crate) fn prefetch_ring(&self) {
+        let (own, ring) = (self.own.mapped(), &self.geometry.outbox);
+        // Relaxed: a hint; this process wrote it.
+        let head = own.load64(HEAD, HINT);
+        // Not the line of the next header: the consumer polls that.
+        for ahead in [64, 128] {
+            let index = head.wrapping_add(ahead) & (ring.capacity() - 1);
+            own.prefetch_write(ring.ring().plus(index));
+        }
+    }
+
     /// To be called after publishing frames.
     #[inline(always)]
     pub(crate) fn ring_data(&self) {
@@ -154,9 +168,15 @@ impl LinkCore {
 
     /// Whether the link is open as far as this process knows: one private load.
     #[inline(always)]
-    pub(crate) fn check_open(&self) -> Result<(), LinkEnd> {
+    pub(crate) fn is_open(&self) -> bool {
         // Acquire: with the Release of `end`; what led to it is visible.
-        if self.state.load(Ordering::Acquire) == OPEN { Ok(()) } else { Err(self.ended()) }
+        self.state.load(Ordering::Acquire) == OPEN
+    }
+
+    /// How the link ended, if it has as far as this process knows.
+    #[inline(always)]
+    pub(crate) fn check_open(&self) -> Result<(), LinkEnd> {
+        if self.is_open() { Ok(()) } else { Err(self.ended()) }
     }
 
     /// How the link ended; also looks for the peer's goodbye. After an end was seen, the

@@ -63,7 +63,11 @@ impl Drop for RingBytes<'_> {
 }
 
 impl<'a> Message<'a> {
-    #[inline]
+    #[inline(always)]
+    pub(crate) fn inline(half: &'a mut Half, entry: Entry) -> Self {
+        Self { body: Body::Ring(RingBytes { half, entry }) }
+    }
+
     pub(crate) fn new(half: &'a mut Half, taken: Taken) -> Self {
         let body = match taken {
             Taken::Inline(entry) => Body::Ring(RingBytes { half, entry }),

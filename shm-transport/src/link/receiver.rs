@@ -4,12 +4,13 @@ use shm_primitives::{
     doorbell::Sleeper,
     outbox::{DATA_BELL, DATA_SLEEP},
     pool::SlotReceipts,
+    ring::Entry,
 };
 
 use super::{
     message::Message,
     open::Open,
-    reception::{Half, Taken},
+    reception::{Found, Half, Taken},
     wait::Waiter,
 };
 use crate::{deadline::Deadline, error::RecvError};
@@ -41,11 +42,11 @@ impl Receiver {
     /// message's memory could not be mapped; it is then still there.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Message<'_>>, RecvError> {
-        match self.half.take() {
-            Ok(Some(taken)) => Ok(Some(Message::new(&mut self.half, taken))),
-            Ok(None) => Ok(None),
-            Err(error) => Err(error),
+        if let Some(entry) = self.half.take_inline() {
+            return Ok(Some(Message::inline(&mut self.half, entry)));
         }
+        let taken = self.half.take()?;
+        Ok(taken.map(|taken| Message::new(&mut self.half, taken)))
     }
 
     /// The next message, waiting for one until `deadline`.
@@ -55,8 +56,10 @@ impl Receiver {
     /// As [`try_recv`](Self::try_recv), and [`RecvError::TimedOut`].
     #[inline]
     pub fn recv(&mut self, deadline: impl Into<Deadline>) -> Result<Message<'_>, RecvError> {
-        let taken = self.take(deadline.into())?;
-        Ok(Message::new(&mut self.half, taken))
+        match self.half.take_inline() {
+            Some(entry) => Ok(Message::inline(&mut self.half, entry)),
+            None => self.recv_later(deadline.into()),
+        }
     }
 
     /// Copies the next message into `buffer`, waiting for one until `deadline`; returns
@@ -72,8 +75,10 @@ impl Receiver {
         buffer: &mut [u8],
         deadline: impl Into<Deadline>,
     ) -> Result<usize, RecvError> {
-        let taken = self.take(deadline.into())?;
-        self.copy_out(taken, buffer)
+        match self.half.take_inline() {
+            Some(entry) => self.copy_out(entry, buffer),
+            None => self.recv_into_later(buffer, deadline.into()),
+        }
     }
 
     /// Copies the next message into `buffer` if one is there; returns its length.
@@ -83,8 +88,11 @@ impl Receiver {
     /// As [`try_recv`](Self::try_recv), and [`RecvError::BufferTooSmall`].
     #[inline]
     pub fn try_recv_into(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, RecvError> {
+        if let Some(entry) = self.half.take_inline() {
+            return self.copy_out(entry, buffer).map(Some);
+        }
         match self.half.take()? {
-            Some(taken) => self.copy_out(taken, buffer).map(Some),
+            Some(taken) => self.copy_taken_out(taken, buffer).map(Some),
             None => Ok(None),
         }
     }
@@ -125,36 +133,78 @@ impl Receiver {
         self.half.core.drain_socket();
     }
 
-    #[inline(always)]
-    fn take(&mut self, deadline: Deadline) -> Result<Taken, RecvError> {
-        if let Some(taken) = self.half.take()? {
-            return Ok(taken);
-        }
-        if !self.wait(deadline) {
-            return Err(RecvError::TimedOut);
-        }
-        self.half.take()?.ok_or(RecvError::TimedOut)
-    }
-
-    /// Waits until there is something to take; `false` if there was not by the deadline.
+    /// [`recv`](Self::recv) when there is no inline message yet.
     #[inline(never)]
-    fn wait(&mut self, deadline: Deadline) -> bool {
+    fn recv_later(&mut self, deadline: Deadline) -> Result<Message<'_>, RecvError> {
+        if let Some(taken) = self.half.take()? {
+            return Ok(Message::new(&mut self.half, taken));
+        }
+        match self.wait(deadline) {
+            Some(Found::Inline(entry)) => Ok(Message::inline(&mut self.half, entry)),
+            Some(Found::Other) => {
+                let taken = self.half.take()?.ok_or(RecvError::TimedOut)?;
+                Ok(Message::new(&mut self.half, taken))
+            }
+            None => Err(RecvError::TimedOut),
+        }
+    }
+
+    /// [`recv_into`](Self::recv_into) when there is no inline message yet.
+    #[inline(never)]
+    fn recv_into_later(
+        &mut self,
+        buffer: &mut [u8],
+        deadline: Deadline,
+    ) -> Result<usize, RecvError> {
+        if let Some(taken) = self.half.take()? {
+            return self.copy_taken_out(taken, buffer);
+        }
+        match self.wait(deadline) {
+            Some(Found::Inline(entry)) => self.copy_out(entry, buffer),
+            Some(Found::Other) => {
+                let taken = self.half.take()?.ok_or(RecvError::TimedOut)?;
+                self.copy_taken_out(taken, buffer)
+            }
+            None => Err(RecvError::TimedOut),
+        }
+    }
+
+    /// Waits until there is something to take; `None` if there was not by the deadline.
+    #[inline(always)]
+    fn wait(&mut self, deadline: Deadline) -> Option<Found> {
         let Self { half, waiter } = self;
-        waiter.wait(&half.core, deadline, || half.is_ready().then_some(())).is_some()
+        let (core, mut search) = half.search();
+        core.prefetch_ring();
+        waiter.wait(core, deadline, || search.look())
     }
 
     #[inline(always)]
-    fn copy_out(&mut self, taken: Taken, buffer: &mut [u8]) -> Result<usize, RecvError> {
+    fn copy_out(&mut self, entry: Entry, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        let len = entry.len() as usize;
+        match buffer.get_mut(..len) {
+            Some(buffer) => {
+                self.half.copy_out(entry, buffer);
+                Ok(len)
+            }
+            None => self.does_not_fit(Taken::Inline(entry), buffer.len()),
+        }
+    }
+
+    fn copy_taken_out(&mut self, taken: Taken, buffer: &mut [u8]) -> Result<usize, RecvError> {
         let len = taken.len();
         match buffer.get_mut(..len) {
             Some(buffer) => {
                 Message::new(&mut self.half, taken).copy_to(0, buffer);
                 Ok(len)
             }
-            None => {
-                self.half.hold(taken);
-                Err(RecvError::BufferTooSmall { len, buffer: buffer.len() })
-            }
+            None => self.does_not_fit(taken, buffer.len()),
         }
+    }
+
+    #[cold]
+    fn does_not_fit(&mut self, taken: Taken, buffer: usize) -> Result<usize, RecvError> {
+        let len = taken.len();
+        self.half.hold(taken);
+        Err(RecvError::BufferTooSmall { len, buffer })
     }
 }

@@ -3,7 +3,7 @@
 use std::{os::fd::AsFd, sync::Arc};
 
 use shm_primitives::{
-    Frame, Mapped, Offset,
+    Frame, Mapped, Memory, Offset,
     pool::{BadSlot, Receipt, SEALED, SlotId, SlotReceipts},
     ring::{Consumer, Entry},
 };
@@ -37,6 +37,33 @@ pub(crate) enum Taken {
     Sealed(SealedPayload),
 }
 
+/// A look for the next message, again and again.
+pub(crate) struct Search<'a> {
+    core: &'a LinkCore,
+    ring: &'a mut Consumer<Mapped>,
+    held: bool,
+}
+
+/// What a look found.
+pub(crate) enum Found {
+    /// An inline message, which is taken.
+    Inline(Entry),
+    /// A message of another kind, or the end of the link.
+    Other,
+}
+
+impl Search<'_> {
+    #[inline(always)]
+    pub(crate) fn look(&mut self) -> Option<Found> {
+        let over = self.held || !self.core.is_open();
+        if !over && let Some(entry) = self.ring.next_inline() {
+            return Some(Found::Inline(entry));
+        }
+        let found = over || self.ring.look() || self.core.look_for_end().is_some();
+        found.then_some(Found::Other)
+    }
+}
+
 /// Why a message that was taken was not given out.
 #[derive(Debug)]
 enum Held {
@@ -65,8 +92,16 @@ impl Half {
         Self { _open: open, core, ring, receipts, extents, held: None, left }
     }
 
-    /// Takes the next message from the ring.
+    /// Takes the next message if it is there and inline, and nothing else is to be done.
     #[inline(always)]
+    pub(crate) fn take_inline(&mut self) -> Option<Entry> {
+        if self.held.is_some() || !self.core.is_open() {
+            return None;
+        }
+        self.ring.next_inline()
+    }
+
+    /// Takes the next message, whatever it is.
     pub(crate) fn take(&mut self) -> Result<Option<Taken>, RecvError> {
         if self.held.is_some() || self.core.check_open().is_err() {
             return self.take_slowly();
@@ -105,7 +140,6 @@ impl Half {
         }
     }
 
-    #[inline(always)]
     fn take_entry(&mut self, entry: Entry) -> Result<Taken, RecvError> {
         match entry.frame() {
             Frame::Inline { .. } => Ok(Taken::Inline(entry)),
@@ -216,11 +250,26 @@ impl Half {
         self.held.is_some() || self.ring.is_ready() || self.core.look_for_end().is_some()
     }
 
+    /// What is waited with, and how.
+    pub(crate) fn search(&mut self) -> (&LinkCore, Search<'_>) {
+        let Self { core, ring, held, .. } = self;
+        (core, Search { core, ring, held: held.is_some() })
+    }
+
+    /// Copies a message in the ring into `buffer`, which is as long, and gives its space
+    /// back.
+    #[inline(always)]
+    pub(crate) fn copy_out(&mut self, entry: Entry, buffer: &mut [u8]) {
+        self.core.peer.mapped().read(entry.payload(), buffer);
+        self.give_space_back();
+    }
+
     /// Gives the ring space of what was taken back to the peer.
     #[inline(always)]
     pub(crate) fn give_space_back(&mut self) {
-        self.ring.release();
-        self.core.ring_space();
+        if self.ring.release() {
+            self.core.ring_space();
+        }
     }
 
     #[cold]

@@ -22,6 +22,10 @@ use crate::{
 /// How long a sender waits for room in the socket before it tries again.
 pub(crate) const SOCKET_PAUSE: Duration = Duration::from_millis(1);
 
+/// Bytes of a batch that are published together, so that the receiver can begin with the
+/// first while the next are written.
+const PUBLISH_AT: usize = 4 << 10;
+
 /// The sending half of a link.
 ///
 /// One thread at a time uses it; it may move between threads.
@@ -74,7 +78,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Sends messages in order, publishing as many at a time as there is room for.
+    /// Sends messages in order, publishing small ones several at a time.
     ///
     /// # Errors
     ///
@@ -85,8 +89,14 @@ impl Sender {
         deadline: impl Into<Deadline>,
     ) -> Result<(), BatchError> {
         let deadline = deadline.into().fixed();
+        let mut unpublished = 0;
         for (sent, message) in messages.iter().enumerate() {
             let message = message.as_ref();
+            if unpublished >= PUBLISH_AT {
+                self.half.publish();
+                unpublished = 0;
+            }
+            unpublished += message.len();
             let staged = match self.half.stage(message) {
                 Err(StageError::Blocked(blocked)) => {
                     self.half.publish();

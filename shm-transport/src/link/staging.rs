@@ -329,7 +329,6 @@ impl Half {
         if self.ring.has_staged() {
             self.ring.publish();
             self.core.ring_data();
-            self.ring.prefetch();
         }
     }
 }
