@@ -22,6 +22,9 @@ use crate::pool::SlotId;
 /// Size of a frame's header word, and the alignment of frames, in bytes.
 pub const HEADER: u64 = 8;
 
+/// A cache line, in bytes.
+const LINE: u64 = 64;
+
 /// What a frame's header word says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame {
@@ -111,11 +114,15 @@ impl Frame {
 }
 
 /// Bytes that an inline frame of `len` payload bytes takes in the ring.
+///
+/// A multiple of 8; a whole cache line from more than half of one on, so that frames of one
+/// such size do not lie across two lines.
 #[inline(always)]
 #[must_use]
 pub const fn footprint(len: u32) -> u64 {
     // At most 2^32 + 15: no overflow in 64 bits.
-    (len as u64).wrapping_add(HEADER + 7) & !7
+    let bytes = (len as u64).wrapping_add(HEADER + 7) & !7;
+    if bytes > LINE / 2 && bytes < LINE { LINE } else { bytes }
 }
 
 /// Payload length that a header word says if it is an inline frame's.

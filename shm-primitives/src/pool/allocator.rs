@@ -20,7 +20,15 @@ struct ClassState {
     /// Sent and not known to be acked; the one sent last is on top.
     in_flight: Vec<u16>,
     first_ack: u32,
+    /// The slot that was sent so many before the next one is the warmest to use again: 1 is
+    /// the last. Writing where another processor has just read is slower than writing where
+    /// it read a little earlier, so two slots take turns, as long as both stay in the caches.
+    apart: usize,
 }
+
+/// The largest slots of which two take turns, in bytes: with a message's own buffers at both
+/// ends, four of them fit into a second-level cache of 2 MiB.
+const TAKING_TURNS: u32 = 256 << 10;
 
 /// The sender's private allocator over the slots of its outbox.
 #[derive(Debug)]
@@ -56,6 +64,10 @@ impl<M: Memory> SlotAllocator<M> {
             free: Vec::new(),
             in_flight: Vec::new(),
             first_ack: geometry.first_ack(class),
+            apart: match geometry.class(class) {
+                Some(class) if class.slot_size <= TAKING_TURNS => 2,
+                _ => 1,
+            },
         };
         let mut sealed = state(SEALED);
         sealed.add(geometry.sealed().into());
@@ -198,13 +210,12 @@ impl ClassState {
     }
 
     fn take<M: Memory>(&mut self, peer: &M, acks: &OutboxGeometry, sent: &[u32]) -> Option<u16> {
-        // The slot that was sent before the last one is warm, and the receiver is not just
-        // reading it: writing where another processor has just read is slower by a third.
-        if let Some(before_last) = self.in_flight.len().checked_sub(2)
-            && let Some(&slot) = self.in_flight.get(before_last)
+        // The warmest that is back already.
+        if let Some(at) = self.in_flight.len().checked_sub(self.apart)
+            && let Some(&slot) = self.in_flight.get(at)
             && self.is_acked(slot, peer, acks, sent)
         {
-            self.in_flight.remove(before_last);
+            self.in_flight.remove(at);
             return Some(slot);
         }
         if self.free.is_empty() {

@@ -276,7 +276,9 @@ proptest::proptest! {
                     });
                     assert_eq!(taken, queue.pop_front());
                 }
-                Step::Release => ring.consumer.release(),
+                Step::Release => {
+                    ring.consumer.release();
+                }
             }
         }
     }
