@@ -18,7 +18,7 @@ use crate::{
     link::{
         Link, SharedPayload,
         sender::SOCKET_PAUSE,
-        staging::{Blocked, StageError},
+        staging::{Blocked, Growth, StageError},
     },
     link_set::{LinkKey, LinkSet},
     os::{
@@ -190,7 +190,7 @@ impl ToAll<'_> {
         }
         let half = &mut link.sender.half;
         match &self.shared {
-            _ if !half.should_share(self.message.len()) => half.stage(self.message)?,
+            _ if !half.should_share(self.message.len()) => half.stage(self.message, Growth::Now)?,
             Some(payload) => half.stage_shared(payload)?,
             None => return Err(StageError::Blocked(Blocked::Slots)),
         }

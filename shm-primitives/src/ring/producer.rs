@@ -130,16 +130,44 @@ impl<M: Memory> Producer<M> {
         Ok(Grant { producer: self, at, len })
     }
 
-    /// Stages and publishes one inline frame.
+    /// Publishes one inline frame, with those that are staged before it.
     ///
     /// # Errors
     ///
-    /// As [`grant`](Self::grant).
+    /// As [`stage`](Self::stage).
     #[inline]
     pub fn push(&mut self, payload: &[u8]) -> Result<(), GrantError> {
-        self.stage(payload)?;
-        self.publish();
+        if !self.push_at_once(payload) {
+            self.stage(payload)?;
+            self.publish();
+        }
         Ok(())
+    }
+
+    /// [`push`](Self::push) where nothing is staged and there is room, as far as is known,
+    /// before the end of the ring: does nothing otherwise, and returns whether it did.
+    #[inline(always)]
+    pub fn push_at_once(&mut self, payload: &[u8]) -> bool {
+        let Ok(len) = u32::try_from(payload.len()) else { return false };
+        let need = footprint(len);
+        let next = self.head.plus(need);
+        let fits = need <= self.track.largest()
+            && need <= self.track.until_end(self.head)
+            && next.plus(HEADER).since(self.tail) <= self.track.capacity;
+        if !fits || self.kept_back.is_some() {
+            return false;
+        }
+        let at = self.track.offset(self.head);
+        self.own.write(at.plus(HEADER), payload);
+        // The header behind this frame, before the one that makes it reachable.
+        self.own.store64(self.track.offset(next), 0, OWN);
+        // SYNC FRAME_PUBLISH: the payload and the cleared header become visible with this
+        // store.
+        self.own.store64(at, Frame::Inline { len }.encode(), FRAME_PUBLISH);
+        self.head = next;
+        self.published = next;
+        self.own.store64(HEAD, next.0, HINT);
+        true
     }
 
     /// Stages one inline frame behind those already staged.

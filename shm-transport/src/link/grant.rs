@@ -9,7 +9,7 @@ use std::{
 use memmap2::MmapMut;
 use shm_primitives::{Mapped, Offset, pool::SlotId};
 
-use super::staging::{Half, Place, StageError};
+use super::staging::{Growth, Half, Place, StageError};
 use crate::{error::SendError, os::memory::Unsealed};
 
 /// Memory for one message, which the sender writes in place: it dereferences to its
@@ -104,7 +104,7 @@ impl<'a> SendGrant<'a> {
             Memory::Slot { slot, .. } => half.stage_slot(slot, used),
             Memory::Sealed { number, .. } if used == 0 => {
                 half.pool.give_back(number);
-                half.stage(&[])
+                half.stage(&[], Growth::Now)
             }
             Memory::Sealed { number, memory, map } => {
                 drop(map);

@@ -11,7 +11,7 @@ use super::{
     grant::SendGrant,
     open::Open,
     shared::SharedPayload,
-    staging::{Blocked, Half, StageError, ring_error},
+    staging::{Blocked, Growth, Half, StageError, ring_error},
     wait::Waiter,
 };
 use crate::{
@@ -21,6 +21,9 @@ use crate::{
 
 /// How long a sender waits for room in the socket before it tries again.
 pub(crate) const SOCKET_PAUSE: Duration = Duration::from_millis(1);
+
+/// A slow reader's.
+const READ_BYTES_PER_NANOSECOND: u64 = 2;
 
 /// Bytes of a batch that are published together, so that the receiver can begin with the
 /// first while the next are written.
@@ -55,15 +58,10 @@ impl Sender {
     /// sent then.
     #[inline]
     pub fn send(&mut self, message: &[u8], deadline: impl Into<Deadline>) -> Result<(), SendError> {
-        match self.half.stage(message) {
-            Ok(()) => self.half.publish(),
-            Err(StageError::Failed(error)) => return Err(error),
-            Err(StageError::Blocked(blocked)) => {
-                self.stage_later(blocked, message, deadline.into())?;
-                self.half.publish();
-            }
+        if self.half.send_at_once(message) {
+            return Ok(());
         }
-        Ok(())
+        self.send_later(message, deadline.into())
     }
 
     /// Sends a message if there is room now.
@@ -73,8 +71,10 @@ impl Sender {
     /// As [`send`](Self::send), with [`SendError::Full`] instead of `TimedOut`.
     #[inline]
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.half.stage(message).map_err(StageError::without_waiting)?;
-        self.half.publish();
+        if !self.half.send_at_once(message) {
+            self.half.stage(message, Growth::Now).map_err(StageError::without_waiting)?;
+            self.half.publish();
+        }
         Ok(())
     }
 
@@ -97,7 +97,7 @@ impl Sender {
                 unpublished = 0;
             }
             unpublished += message.len();
-            let staged = match self.half.stage(message) {
+            let staged = match self.half.stage(message, Growth::Later) {
                 Err(StageError::Blocked(blocked)) => {
                     self.half.publish();
                     self.stage_later(blocked, message, deadline)
@@ -153,11 +153,13 @@ impl Sender {
         len: usize,
         deadline: impl Into<Deadline>,
     ) -> Result<SendGrant<'_>, SendError> {
-        let place = match self.half.find_place(len) {
+        let place = match self.half.find_place(len, Growth::Later) {
             Ok(place) => place,
             Err(StageError::Failed(error)) => return Err(error),
             Err(StageError::Blocked(blocked)) => {
-                self.wait_for(blocked, deadline.into(), |half| half.find_place(len))?
+                self.wait_for_slot(blocked, len, deadline.into(), |half, growth| {
+                    half.find_place(len, growth)
+                })?
             }
         };
         SendGrant::new(&mut self.half, place, len)
@@ -169,7 +171,7 @@ impl Sender {
     ///
     /// As [`try_send`](Self::try_send).
     pub fn try_grant(&mut self, len: usize) -> Result<SendGrant<'_>, SendError> {
-        let place = self.half.find_place(len).map_err(StageError::without_waiting)?;
+        let place = self.half.find_place(len, Growth::Now).map_err(StageError::without_waiting)?;
         SendGrant::new(&mut self.half, place, len)
     }
 
@@ -265,6 +267,18 @@ impl Sender {
         })
     }
 
+    /// [`send`](Self::send) of what cannot be sent at once.
+    #[inline(never)]
+    fn send_later(&mut self, message: &[u8], deadline: Deadline) -> Result<(), SendError> {
+        match self.half.stage(message, Growth::Later) {
+            Ok(()) => {}
+            Err(StageError::Failed(error)) => return Err(error),
+            Err(StageError::Blocked(blocked)) => self.stage_later(blocked, message, deadline)?,
+        }
+        self.half.publish();
+        Ok(())
+    }
+
     #[cold]
     fn stage_later(
         &mut self,
@@ -272,7 +286,30 @@ impl Sender {
         message: &[u8],
         deadline: Deadline,
     ) -> Result<(), SendError> {
-        self.wait_for(blocked, deadline, |half| half.stage(message))
+        self.wait_for_slot(blocked, message.len(), deadline, |half, growth| {
+            half.stage(message, growth)
+        })
+    }
+
+    /// [`wait_for`](Self::wait_for) a place for a message of `len` bytes: before its class of
+    /// slots grows, about as long as a receiver takes to read one.
+    fn wait_for_slot<T>(
+        &mut self,
+        blocked: Blocked,
+        len: usize,
+        deadline: Deadline,
+        mut attempt: impl FnMut(&mut Half, Growth) -> Result<T, StageError>,
+    ) -> Result<T, SendError> {
+        let deadline = deadline.fixed();
+        if blocked == Blocked::Growth {
+            let reading = Duration::from_nanos(len as u64 / READ_BYTES_PER_NANOSECOND);
+            let soon = deadline.remaining_at_most(Some(reading)).unwrap_or(reading);
+            match self.wait_for(blocked, soon.into(), |half| attempt(half, Growth::Later)) {
+                Err(SendError::TimedOut) => {}
+                result => return result,
+            }
+        }
+        self.wait_for(blocked, deadline, |half| attempt(half, Growth::Now))
     }
 
     /// Repeats `attempt` as often as what blocks it may have changed.

@@ -43,6 +43,8 @@ pub(crate) struct Half {
 pub(crate) enum Blocked {
     Ring,
     Slots,
+    /// No slot is free, but there could be more of them.
+    Growth,
     Socket,
     /// This user has too many descriptors under way in sockets, in all its processes
     /// together. It need not be the peer's fault.
@@ -52,8 +54,17 @@ pub(crate) enum Blocked {
 impl Blocked {
     /// Whether the peer rings when that changes.
     pub(crate) fn is_rung_for(self) -> bool {
-        matches!(self, Self::Ring | Self::Slots)
+        matches!(self, Self::Ring | Self::Slots | Self::Growth)
     }
+}
+
+/// When a class of slots grows that has some, and none is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Growth {
+    Now,
+    /// Not yet: the receiver may be about to give one back, and a slot that was used lately
+    /// is still in the caches.
+    Later,
 }
 
 /// Why a message is not staged.
@@ -109,19 +120,31 @@ impl Half {
         Self { _open: open, core, ring, pool, extents, dropped: 0 }
     }
 
+    /// Sends a message that goes inline where nothing is in the way; returns whether it did.
+    #[inline(always)]
+    pub(crate) fn send_at_once(&mut self, message: &[u8]) -> bool {
+        let sent = message.len() <= self.core.geometry.inline_max as usize
+            && self.core.is_open()
+            && self.ring.push_at_once(message);
+        if sent {
+            self.core.ring_data();
+        }
+        sent
+    }
+
     /// Puts a message in place, unpublished.
     #[inline(always)]
-    pub(crate) fn stage(&mut self, message: &[u8]) -> Result<(), StageError> {
+    pub(crate) fn stage(&mut self, message: &[u8], growth: Growth) -> Result<(), StageError> {
         if message.len() <= self.core.geometry.inline_max as usize {
             self.core.check_open()?;
             return self.ring.stage(message).map_err(|error| ring_error(&self.core, error));
         }
-        self.stage_large(message)
+        self.stage_large(message, growth)
     }
 
     #[inline(never)]
-    fn stage_large(&mut self, message: &[u8]) -> Result<(), StageError> {
-        match self.find_place(message.len())? {
+    fn stage_large(&mut self, message: &[u8], growth: Growth) -> Result<(), StageError> {
+        match self.find_place(message.len(), growth)? {
             Place::Ring(_) => {
                 self.ring.stage(message).map_err(|error| ring_error(&self.core, error))
             }
@@ -146,7 +169,7 @@ impl Half {
     }
 
     /// Finds room for a message of `len` bytes. A slot that is found is taken.
-    pub(crate) fn find_place(&mut self, len: usize) -> Result<Place, StageError> {
+    pub(crate) fn find_place(&mut self, len: usize, growth: Growth) -> Result<Place, StageError> {
         self.core.check_open()?;
         self.check_size(len)?;
         let bytes = len as u64;
@@ -165,11 +188,18 @@ impl Half {
             match self.pool.allocate(bytes) {
                 Ok(slot) => return self.slot_place(slot),
                 Err(exhausted) => match exhausted.may_grow {
+                    Some(class) if growth == Growth::Later && self.has_extents(class) => {
+                        return Err(StageError::Blocked(Blocked::Growth));
+                    }
                     Some(class) => self.grow(class)?,
                     None => return Err(StageError::Blocked(Blocked::Slots)),
                 },
             }
         }
+    }
+
+    fn has_extents(&self, class: u8) -> bool {
+        self.extents.get(usize::from(class)).is_some_and(|extents| !extents.is_empty())
     }
 
     pub(crate) fn check_size(&self, len: usize) -> Result<(), SendError> {
