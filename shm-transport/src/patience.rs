@@ -23,11 +23,18 @@ pub(crate) struct Patience {
     untried: u32,
     /// What `untried` becomes if the full time is not enough once more.
     next_untried: u32,
+    /// Whether the last wait was over before the clock was looked at.
+    brief: bool,
 }
 
 impl Patience {
     pub(crate) fn new(max_spin: Duration) -> Self {
-        Self { spin: max_spin, max_spin, untried: 0, next_untried: 0 }
+        Self { spin: max_spin, max_spin, untried: 0, next_untried: 0, brief: false }
+    }
+
+    /// Whether the last wait was over within less than a microsecond.
+    pub(crate) fn was_brief(&self) -> bool {
+        self.brief
     }
 
     pub(crate) fn max_spin(&self) -> Duration {
@@ -46,10 +53,12 @@ impl Patience {
     ) -> Option<T> {
         for _ in 0..POLLS {
             if let Some(result) = attempt() {
+                self.brief = true;
                 return Some(result);
             }
             std::hint::spin_loop();
         }
+        self.brief = false;
         self.wait_long(deadline, attempt, sleep)
     }
 

@@ -124,13 +124,17 @@ impl LinkCore {
         watch::forget(self.id, self.socket.as_fd(), self.process.pidfd());
     }
 
+    /// How far this side has written its ring, in bytes since the beginning.
+    #[inline(always)]
+    pub(crate) fn sent(&self) -> u64 {
+        self.own.mapped().load64(HEAD, HINT)
+    }
+
     /// Gets the lines that the next frame of this side will be written to on their way,
     /// while it waits for the other side: most answers are sent soon.
     #[inline(always)]
-    pub(crate) fn prefetch_ring(&self) {
+    pub(crate) fn prefetch_ring(&self, head: u64) {
         let (own, ring) = (self.own.mapped(), &self.geometry.outbox);
-        // Relaxed: a hint; this process wrote it.
-        let head = own.load64(HEAD, HINT);
         // Not the line of the next header: the consumer polls that.
         for ahead in [64, 128] {
             let index = head.wrapping_add(ahead) & (ring.capacity() - 1);

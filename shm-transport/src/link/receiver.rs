@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{hint, sync::Arc};
 
 use shm_primitives::{
     doorbell::Sleeper,
@@ -24,14 +24,21 @@ use crate::{deadline::Deadline, error::RecvError};
 pub struct Receiver {
     pub(crate) half: Half,
     pub(crate) waiter: Waiter,
+    /// How far this side's own ring was written when it last waited, in bytes.
+    sent_before: u64,
 }
+
+/// In a stream one way, a receiver that has caught up waits for so many turns before it looks
+/// again. A look takes the line away from the sender that writes there; a little later there
+/// are more messages to take at once.
+const BACK_OFF: u32 = 16;
 
 impl Receiver {
     pub(crate) fn new(open: Arc<Open>, receipts: SlotReceipts) -> Self {
         let core = Arc::clone(&open.0);
         let sleeper = Sleeper::new(core.own.mapped(), DATA_SLEEP, core.peer.mapped(), DATA_BELL);
         let waiter = Waiter::new(sleeper, core.geometry.spin);
-        Self { half: Half::new(open, receipts), waiter }
+        Self { half: Half::new(open, receipts), waiter, sent_before: 0 }
     }
 
     /// The next message if one is there.
@@ -172,9 +179,18 @@ impl Receiver {
     /// Waits until there is something to take; `None` if there was not by the deadline.
     #[inline(always)]
     fn wait(&mut self, deadline: Deadline) -> Option<Found> {
-        let Self { half, waiter } = self;
+        let Self { half, waiter, sent_before } = self;
         let (core, mut search) = half.search();
-        core.prefetch_ring();
+        let sent = core.sent();
+        if sent != *sent_before {
+            // An answer is awaited.
+            *sent_before = sent;
+            core.prefetch_ring(sent);
+        } else if waiter.was_brief() {
+            for _ in 0..BACK_OFF {
+                hint::spin_loop();
+            }
+        }
         waiter.wait(core, deadline, || search.look())
     }
 

@@ -55,6 +55,11 @@ impl Waiter {
         (self.sleeper.bell(), seen.0)
     }
 
+    /// See [`Patience::was_brief`].
+    pub(crate) fn was_brief(&self) -> bool {
+        self.patience.was_brief()
+    }
+
     /// How long a wait may poll before it sleeps.
     pub(crate) fn max_spin(&self) -> Duration {
         self.patience.max_spin()
