@@ -18,8 +18,6 @@ use crate::{
 const SIZE: usize = 64;
 /// How long each end works before it sends.
 const WORK: Duration = Duration::from_micros(5);
-/// How long an end polls at most before it sleeps: the library's default.
-const SPIN: Duration = Duration::from_micros(50);
 /// Round trips that are not counted.
 const WARM_UP: usize = 1000;
 /// The words: that the guest is done, and how often it has slept.
@@ -57,7 +55,7 @@ pub fn run(round_trips: usize, json: bool, path: &[&str]) -> Result<(), Error> {
     let directory = tempfile::tempdir()?;
     // By default nobody spins where this process may use one processor only: it may be
     // pinned by now.
-    let config = LinkConfig { spin: SPIN, ..LinkConfig::default() };
+    let config = LinkConfig::default();
     let mut host = Host::builder().link(config).create(directory.path().join("hub"))?;
     let words = Words::create()?;
     let hub = host.path().to_string_lossy().into_owned();

@@ -10,8 +10,9 @@ use crate::{
     system::{Error, Opened, Runner, Setup, Side, System, Workload},
 };
 
-/// How long an end polls at most before it sleeps: the library's default.
-const SPIN: Duration = Duration::from_micros(50);
+/// How long an end polls before it sleeps, where it is compared with rings that never sleep:
+/// longer than the largest message takes to copy.
+const SPIN: Duration = Duration::from_millis(10);
 
 /// The library: a host, and a guest that walks in.
 pub struct LinkSystem;
@@ -27,7 +28,7 @@ impl System for LinkSystem {
 
     fn open(&self, setup: &Setup) -> Result<Opened, Error> {
         let path = setup.directory.join("hub");
-        let mut host = Host::builder().link(config(setup.size)).create(&path)?;
+        let mut host = Host::builder().link(config(setup)).create(&path)?;
         // The guest attaches while the host accepts, and that is before `ready`.
         let accepting = thread::spawn(move || {
             let link = host.accept(WAIT)?;
@@ -44,11 +45,12 @@ impl System for LinkSystem {
 }
 
 /// The default, and slots that fit where its largest do not.
-fn config(size: usize) -> LinkConfig {
-    // By default nobody spins where this process may use one processor only, and it is
-    // pinned by now.
-    let mut config = LinkConfig { spin: SPIN, ..LinkConfig::default() };
-    let slot_size = size.next_multiple_of(64) as u32;
+fn config(setup: &Setup) -> LinkConfig {
+    let mut config = LinkConfig::default();
+    if setup.workload != Workload::Wake {
+        config.spin = SPIN;
+    }
+    let slot_size = setup.size.next_multiple_of(64) as u32;
     if config.size_classes.last().is_some_and(|largest| slot_size > largest.slot_size) {
         config.size_classes.push(SizeClass { slot_size, extent_slots: 2, max_extents: 4 });
     }

@@ -110,6 +110,20 @@ impl<M: Memory> SlotAllocator<M> {
         Err(Exhausted { may_grow: None })
     }
 
+    /// Whether the receiver has as many slots of the smallest class for `len` bytes as lie in
+    /// one extent, or more.
+    pub fn has_an_extent_in_flight(&mut self, len: u64) -> bool {
+        let mut classes = self.geometry.classes().iter().zip(&mut self.classes);
+        let fitting = classes.find(|(class, _)| len <= u64::from(class.slot_size));
+        fitting.is_some_and(|(class, state)| {
+            let many = class.extent_slots as usize;
+            if state.in_flight.len() >= many {
+                state.sweep(&self.peer, &self.acks, &self.sent);
+            }
+            state.in_flight.len() >= many
+        })
+    }
+
     /// A free number for a sealed payload.
     ///
     /// # Errors

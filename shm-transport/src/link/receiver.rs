@@ -31,7 +31,7 @@ pub struct Receiver {
 /// In a stream one way, a receiver that has caught up waits for so many turns before it looks
 /// again. A look takes the line away from the sender that writes there; a little later there
 /// are more messages to take at once.
-const BACK_OFF: u32 = 16;
+const BACK_OFF: u32 = 48;
 
 impl Receiver {
     pub(crate) fn new(open: Arc<Open>, receipts: SlotReceipts) -> Self {

@@ -291,8 +291,8 @@ impl Sender {
         })
     }
 
-    /// [`wait_for`](Self::wait_for) a place for a message of `len` bytes: before its class of
-    /// slots grows, about as long as a receiver takes to read one.
+    /// [`wait_for`](Self::wait_for) a place for a message of `len` bytes: before many slots are
+    /// used for one that was used lately, about as long as a receiver takes to read one.
     fn wait_for_slot<T>(
         &mut self,
         blocked: Blocked,
@@ -305,7 +305,7 @@ impl Sender {
             let reading = Duration::from_nanos(len as u64 / READ_BYTES_PER_NANOSECOND);
             let soon = deadline.remaining_at_most(Some(reading)).unwrap_or(reading);
             match self.wait_for(blocked, soon.into(), |half| attempt(half, Growth::Later)) {
-                Err(SendError::TimedOut) => {}
+                Err(SendError::TimedOut) => self.half.spread(),
                 result => return result,
             }
         }

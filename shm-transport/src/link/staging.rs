@@ -36,6 +36,8 @@ pub(crate) struct Half {
     extents: Vec<Vec<Segment>>,
     /// Messages that were dropped instead of waiting for room.
     dropped: u64,
+    /// Messages to come that do not wait for a warm slot.
+    spread: u32,
 }
 
 /// What a message waits for.
@@ -43,7 +45,7 @@ pub(crate) struct Half {
 pub(crate) enum Blocked {
     Ring,
     Slots,
-    /// No slot is free, but there could be more of them.
+    /// An extent's worth of slots is in use; there are more, or could be.
     Growth,
     Socket,
     /// This user has too many descriptors under way in sockets, in all its processes
@@ -58,7 +60,7 @@ impl Blocked {
     }
 }
 
-/// When a class of slots grows that has some, and none is free.
+/// When more slots of a class are used than lie in an extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Growth {
     Now,
@@ -66,6 +68,9 @@ pub(crate) enum Growth {
     /// is still in the caches.
     Later,
 }
+
+/// Messages that do not wait for a warm slot, after one did in vain.
+const SPREAD: u32 = 64;
 
 /// Why a message is not staged.
 pub(crate) enum StageError {
@@ -117,7 +122,7 @@ impl Half {
         let core = Arc::clone(&open.0);
         let ring = Producer::new(core.own.mapped(), core.peer.mapped(), &core.geometry.outbox);
         let extents = core.geometry.pool.classes().iter().map(|_| Vec::new()).collect();
-        Self { _open: open, core, ring, pool, extents, dropped: 0 }
+        Self { _open: open, core, ring, pool, extents, dropped: 0, spread: 0 }
     }
 
     /// Sends a message that goes inline where nothing is in the way; returns whether it did.
@@ -184,13 +189,16 @@ impl Half {
         if bytes > u64::from(geometry.pool.largest_slot()) {
             return self.number().map(Place::Sealed);
         }
+        if growth == Growth::Later && self.pool.has_an_extent_in_flight(bytes) {
+            if self.spread == 0 {
+                return Err(StageError::Blocked(Blocked::Growth));
+            }
+            self.spread -= 1;
+        }
         loop {
             match self.pool.allocate(bytes) {
                 Ok(slot) => return self.slot_place(slot),
                 Err(exhausted) => match exhausted.may_grow {
-                    Some(class) if growth == Growth::Later && self.has_extents(class) => {
-                        return Err(StageError::Blocked(Blocked::Growth));
-                    }
                     Some(class) => self.grow(class)?,
                     None => return Err(StageError::Blocked(Blocked::Slots)),
                 },
@@ -198,8 +206,9 @@ impl Half {
         }
     }
 
-    fn has_extents(&self, class: u8) -> bool {
-        self.extents.get(usize::from(class)).is_some_and(|extents| !extents.is_empty())
+    /// To be called when waiting for a warm slot did not help: the receiver holds on to them.
+    pub(crate) fn spread(&mut self) {
+        self.spread = SPREAD;
     }
 
     pub(crate) fn check_size(&self, len: usize) -> Result<(), SendError> {
