@@ -28,7 +28,7 @@ use crate::{
 /// The first eight bytes of every segment: `SHMLINK` and a zero.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SHMLINK\0");
 /// The version of all layouts of this crate. Any change of one changes it.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 /// Size of the header in bytes.
 pub const HEADER_SIZE: u32 = 128;
 

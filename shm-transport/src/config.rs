@@ -51,9 +51,9 @@ impl Default for LinkConfig {
             inline_limit: None,
             size_classes: vec![
                 class(16 << 10, 8, 8),
-                class(64 << 10, 8, 4),
+                class(64 << 10, 4, 8),
                 class(256 << 10, 4, 4),
-                class(1 << 20, 2, 4),
+                class(1 << 20, 4, 2),
             ],
             sealed_limit: 16,
             max_message: 256 << 20,
