@@ -75,7 +75,7 @@ impl Patience {
         while start.elapsed() < spin {
             for _ in 0..POLLS {
                 if let Some(result) = attempt() {
-                    self.spin = self.max_spin;
+                    self.spin = self.max_spin.min(self.spin.saturating_mul(2));
                     self.next_untried = 0;
                     return Some(result);
                 }
