@@ -137,8 +137,8 @@ impl Cursor {
             self.hold_newest(copy)?;
         }
         let Some((position, len)) = self.held else { return Ok(None) };
-        let payload = self.value.get(..len).unwrap_or_default();
-        Ok(Some(Published { position, lost: 0, payload }))
+        let payload = self.value.get(..len);
+        Ok(payload.map(|payload| Published { position, lost: 0, payload }))
     }
 
     #[inline(never)]
