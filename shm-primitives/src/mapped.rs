@@ -76,7 +76,8 @@ impl Mapped {
     #[inline(always)]
     #[must_use]
     pub fn address(&self, at: Offset, len: u64) -> *mut u8 {
-        let inside = at.bytes().checked_add(len).is_some_and(|end| end <= self.size);
+        // `len` is mostly a constant: nothing is added up that could overflow.
+        let inside = self.size.checked_sub(len).is_some_and(|last| at.bytes() <= last);
         assert!(inside, "offset outside the segment: a defect of shm-primitives");
         // SAFETY: `at + len <= size`, so the address stays within the region.
         unsafe { self.base.as_ptr().add(at.bytes() as usize) }

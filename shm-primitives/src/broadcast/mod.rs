@@ -128,7 +128,13 @@ impl<M: Memory> Ring<M> {
     /// Whether the value at `position` is there, or was.
     #[inline(always)]
     fn is_ready(&self, position: u64) -> bool {
-        let sequence = self.memory.load64(self.slot(position), HINT);
+        self.shows(self.slot(position), position)
+    }
+
+    /// Whether `slot`, which is that of `position`, holds the value at it or a later one.
+    #[inline(always)]
+    fn shows(&self, slot: Offset, position: u64) -> bool {
+        let sequence = self.memory.load64(slot, HINT);
         is_after(sequence.wrapping_add(1), complete(position))
     }
 

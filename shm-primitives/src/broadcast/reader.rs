@@ -61,6 +61,8 @@ pub struct BroadcastReader<M: Memory> {
     next: u64,
     /// How many values there were when this last looked at the newest.
     known: u64,
+    /// The slot of the next one after those.
+    behind: Offset,
 }
 
 /// Why a value was not copied.
@@ -73,7 +75,8 @@ enum NotCopied {
 impl<M: Memory> BroadcastReader<M> {
     /// A reader of the ring at `at`.
     pub fn new(memory: M, at: Offset, geometry: BroadcastGeometry, start: Start) -> Self {
-        let mut reader = Self { ring: Ring::new(memory, at, geometry), next: 0, known: 0 };
+        let ring = Ring::new(memory, at, geometry);
+        let mut reader = Self { next: 0, known: 0, behind: ring.slot(0), ring };
         reader.seek(start);
         reader
     }
@@ -141,20 +144,6 @@ impl<M: Memory> BroadcastReader<M> {
     /// Copies the value at `position` to the front of `value`; returns its size.
     #[inline]
     fn copy(&self, position: u64, value: &mut [u8]) -> Result<usize, NotCopied> {
-        self.look(position, |memory, from, len| {
-            let fits = usize::try_from(len).ok().and_then(|len| value.get_mut(..len));
-            fits.map(|to| memory.load_words(from, to, OWN)).is_some()
-        })
-    }
-
-    /// Has `copy` copy the value at `position`; returns its size. `copy` says whether it can
-    /// have that size: one that is being changed can be anything; if it is not, it is a lie.
-    #[inline(always)]
-    fn look(
-        &self,
-        position: u64,
-        copy: impl FnOnce(&M, Offset, u64) -> bool,
-    ) -> Result<usize, NotCopied> {
         let wanted = complete(position);
         let slot = self.ring.slot(position);
         let memory = &self.ring.memory;
@@ -164,7 +153,9 @@ impl<M: Memory> BroadcastReader<M> {
             return Err(NotCopied::Other(before));
         }
         let len = memory.load64(slot.plus(LENGTH), OWN);
-        let copied = copy(memory, slot.plus(PAYLOAD), len);
+        // One that is being changed can be anything; if it is not, it is a lie.
+        let fits = usize::try_from(len).ok().and_then(|len| value.get_mut(..len));
+        let copied = fits.map(|to| memory.load_words(slot.plus(PAYLOAD), to, OWN)).is_some();
         // SYNC SEQLOCK_LAST: if one of the words above is of a later write, the load below
         // sees that write's odd sequence or a later one.
         memory.fence(SEQLOCK_LAST);
@@ -196,6 +187,15 @@ impl<M: Memory> BroadcastReader<M> {
         let lost = oldest.wrapping_sub(self.next);
         self.next = oldest;
         Ok(Step::Lost(lost))
+    }
+
+    /// Whether there is a newer value than the one that [`newest`](Self::newest) last returned
+    /// or failed to copy. A value that was published never changes: as long as there is none,
+    /// a copy of that one is the newest, and nothing need be copied.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_newer(&self) -> bool {
+        self.ring.shows(self.behind, self.known)
     }
 
     /// Copies the newest value into `value`, which has room for the ring's largest; returns
@@ -235,29 +235,11 @@ impl<M: Memory> BroadcastReader<M> {
         }
     }
 
-    /// Copies the newest value if it fills `value`, in one attempt. Returns whether it did;
-    /// otherwise [`newest`](Self::newest) knows why not.
-    ///
-    /// For values of one type: nothing here keeps the compiler from holding the whole value
-    /// in registers.
-    #[inline(always)]
-    pub fn newest_exactly(&mut self, value: &mut [u8]) -> bool {
-        let Some(position) = self.newest_position() else { return false };
-        let copied = self.look(position, |memory, from, len| {
-            let fills = len == value.len() as u64;
-            if fills {
-                memory.load_words(from, value, OWN);
-            }
-            fills
-        });
-        copied.is_ok()
-    }
-
     /// The position of the newest value, if there is one.
     #[inline(always)]
     fn newest_position(&mut self) -> Option<u64> {
         // As long as nothing follows what was the newest, it still is.
-        if self.ring.is_ready(self.known) {
+        if self.has_newer() {
             self.look_for_newer();
         }
         self.known.checked_sub(1)
@@ -269,6 +251,7 @@ impl<M: Memory> BroadcastReader<M> {
         // `published` may be older than the sequence that was seen: never go back.
         let least = self.known.wrapping_add(1);
         self.known = if is_after(published, least) { published } else { least };
+        self.behind = self.ring.slot(self.known);
     }
 
     /// Where the bell is, for a reader that sleeps.

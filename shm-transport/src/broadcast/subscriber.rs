@@ -8,7 +8,7 @@ use std::{
 
 use shm_primitives::{
     Mapped,
-    broadcast::{BroadcastReader, Start, Step},
+    broadcast::{BroadcastReader, ReadNewestError, Start, Step},
     hub::Topic,
 };
 
@@ -72,6 +72,8 @@ pub struct Subscriber {
 struct Cursor {
     reader: BroadcastReader<Mapped>,
     value: Vec<u8>,
+    /// The position and size of the value in there, if it was the newest when it was copied.
+    held: Option<(u64, usize)>,
     /// Lost since the last value.
     lost_before: u64,
     lost: u64,
@@ -83,6 +85,7 @@ impl Cursor {
     fn step(&mut self, core: &LinkCore) -> Option<Result<(u64, usize), SubscriberError>> {
         let mut end = None;
         let mut laps = 0;
+        self.held = None;
         loop {
             match self.reader.next(&mut self.value) {
                 Ok(Step::Value { position, len }) => return Some(Ok((position, len))),
@@ -121,13 +124,29 @@ impl Cursor {
     }
 }
 
+/// Copies the newest value; returns its position and size.
+type CopyNewest =
+    fn(&mut BroadcastReader<Mapped>, &mut [u8]) -> Result<Option<(u64, usize)>, ReadNewestError>;
+
 impl Cursor {
-    /// What was copied without moving the cursor.
-    #[inline]
-    fn newest(&self, found: Option<(u64, usize)>) -> Option<Published<'_>> {
-        let (position, len) = found?;
-        let payload = self.value.get(..len).unwrap_or_default();
-        Some(Published { position, lost: 0, payload })
+    /// The newest value. Only `copy` copies it, and it is called if there is a newer one than
+    /// the one that is held: who looks again and again pays for a look at one word.
+    #[inline(always)]
+    fn newest(&mut self, copy: CopyNewest) -> Result<Option<Published<'_>>, SubscriberError> {
+        if self.held.is_none() || self.reader.has_newer() {
+            self.hold_newest(copy)?;
+        }
+        let Some((position, len)) = self.held else { return Ok(None) };
+        let payload = self.value.get(..len);
+        Ok(payload.map(|payload| Published { position, lost: 0, payload }))
+    }
+
+    #[inline(never)]
+    fn hold_newest(&mut self, copy: CopyNewest) -> Result<(), SubscriberError> {
+        // An attempt that fails leaves anything in the buffer.
+        self.held = None;
+        self.held = copy(&mut self.reader, &mut self.value)?;
+        Ok(())
     }
 }
 
@@ -147,6 +166,7 @@ impl Subscriber {
             cursor: Cursor {
                 reader: BroadcastReader::new(memory, topic.at, topic.ring, start),
                 value: vec![0; topic.ring.max_payload() as usize],
+                held: None,
                 lost_before: 0,
                 lost: 0,
             },
@@ -192,6 +212,9 @@ impl Subscriber {
 
     /// The newest value, or `None` if there never was one. The cursor stays where it is.
     ///
+    /// It is copied out of the shared memory once. As long as no newer one is published, calls
+    /// that follow return that copy; [`next`](Self::next) and its like make it be forgotten.
+    ///
     /// # Errors
     ///
     /// [`SubscriberError::Busy`] if each value was overwritten while it was copied, which takes
@@ -201,9 +224,7 @@ impl Subscriber {
     /// the last value stays.
     #[inline]
     pub fn newest(&mut self) -> Result<Option<Published<'_>>, SubscriberError> {
-        let Cursor { reader, value, .. } = &mut self.cursor;
-        let found = reader.newest(value)?;
-        Ok(self.cursor.newest(found))
+        self.cursor.newest(BroadcastReader::newest)
     }
 
     /// Like [`newest`](Self::newest), in one attempt to copy it, which takes a bounded time.
@@ -214,16 +235,7 @@ impl Subscriber {
     /// while it was copied: try again.
     #[inline]
     pub fn try_newest(&mut self) -> Result<Option<Published<'_>>, SubscriberError> {
-        let Cursor { reader, value, .. } = &mut self.cursor;
-        let found = reader.try_newest(value)?;
-        Ok(self.cursor.newest(found))
-    }
-
-    /// Copies the newest value if it fills `value`; otherwise [`newest`](Self::newest) knows
-    /// why not.
-    #[inline(always)]
-    pub(crate) fn newest_exactly(&mut self, value: &mut [u8]) -> bool {
-        self.cursor.reader.newest_exactly(value)
+        self.cursor.newest(BroadcastReader::try_newest)
     }
 
     /// Moves the cursor. What is passed over does not count as lost.

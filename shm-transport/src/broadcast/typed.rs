@@ -90,15 +90,6 @@ impl<T: Value> TypedSubscriber<T> {
     /// As [`Subscriber::newest`].
     #[inline]
     pub fn get(&mut self) -> Result<Option<T>, SubscriberError> {
-        let mut newest = T::new_zeroed();
-        if self.subscriber.newest_exactly(newest.as_mut_bytes()) {
-            return Ok(Some(newest));
-        }
-        self.get_through_buffer()
-    }
-
-    #[cold]
-    fn get_through_buffer(&mut self) -> Result<Option<T>, SubscriberError> {
         self.subscriber.newest()?.map(|published| value(&published)).transpose()
     }
 
