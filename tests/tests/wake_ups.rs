@@ -2,16 +2,20 @@
 //! processor then (see `os/fence.rs`), and a sleeper's fence passes it over.
 
 use std::{
-    thread,
+    hint, thread,
     time::{Duration, Instant},
 };
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use shm_tests::pattern;
 use shm_transport::{Link, LinkConfig};
 
 const ROUND_TRIPS: u32 = if cfg!(debug_assertions) { 5_000 } else { 40_000 };
 /// Round trips between two threads that end, on either processor.
-const ENDING: u32 = 16;
+const ENDING: u32 = 8;
+/// How long a side at most is busy before it waits, in turns of some 40 ns: about as long as
+/// the other side takes to answer, so that it often falls asleep while the answer is sent.
+const BUSY: u64 = 512;
 /// A sleeper whose wake-up is lost finds its message when this is over.
 const LOST: Duration = Duration::from_secs(5);
 
@@ -34,6 +38,9 @@ fn end_a_thread_on(processor: CpuSet) {
 }
 
 fn receive(link: &mut Link, buffer: &mut [u8], number: u32) {
+    for _ in 0..pattern::mix(number.into()) % BUSY {
+        hint::spin_loop();
+    }
     let start = Instant::now();
     let received = link.recv_into(buffer, LOST);
     assert!(start.elapsed() < LOST, "message {number}: asleep for {LOST:?} beside it");
