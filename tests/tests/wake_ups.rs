@@ -13,8 +13,9 @@ use shm_transport::{Link, LinkConfig};
 const ROUND_TRIPS: u32 = if cfg!(debug_assertions) { 5_000 } else { 40_000 };
 /// Round trips between two threads that end, on either processor.
 const ENDING: u32 = 8;
-/// How long a side at most is busy before it waits, in turns of some 40 ns: about as long as
-/// the other side takes to answer, so that it often falls asleep while the answer is sent.
+/// Turns of a waiting loop for which a side at most is busy before it waits: for about as
+/// long as the other side takes to answer, so that it often falls asleep while the answer is
+/// sent.
 const BUSY: u64 = 512;
 /// A sleeper whose wake-up is lost finds its message when this is over.
 const LOST: Duration = Duration::from_secs(5);
