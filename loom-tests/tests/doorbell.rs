@@ -18,6 +18,11 @@ fn a_producer_never_sleeps_on_space() {
 }
 
 #[test]
+fn a_producer_never_sleeps_on_space_that_is_given_back_in_pieces() {
+    doorbell::deferred_space();
+}
+
+#[test]
 fn two_wakers_of_one_sleeper_lose_no_wake_up() {
     doorbell::two_wakers();
 }

@@ -23,6 +23,11 @@ fn a_grant_committed_short_shows_what_was_committed() {
 }
 
 #[test]
+fn space_given_back_in_pieces_is_all_given_back_when_nothing_is_left() {
+    ring::deferred_release();
+}
+
+#[test]
 fn a_producer_that_dies_anywhere_leaves_exactly_what_it_published() {
     ring::dying_producer();
 }

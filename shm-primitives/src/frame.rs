@@ -157,7 +157,40 @@ mod tests {
         }
     }
 
+    /// All but those of 9 to 16 payload bytes, which take 24: a line holds two and a part.
+    #[test]
+    fn small_frames_of_one_size_do_not_lie_across_lines() {
+        for len in (0..=56).filter(|len| !(9..=16).contains(len)) {
+            let footprint = footprint(len);
+            assert!(footprint >= u64::from(len) + HEADER);
+            for frame in 0..100 {
+                let start = frame * footprint;
+                assert_eq!(start / LINE, (start + footprint - 1) / LINE, "{len} bytes");
+            }
+        }
+        assert!((9..=16).all(|len| footprint(len) == 24));
+    }
+
+    #[test]
+    fn a_longer_frame_never_takes_less() {
+        for len in 0..1000 {
+            assert!(footprint(len) <= footprint(len + 1));
+            assert_eq!(footprint(len) % 8, 0);
+            assert!(footprint(len) < u64::from(len) + HEADER + LINE / 2);
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn an_inline_length_is_an_inline_frames(word: u64, len: u32) {
+            for word in [word, Frame::Inline { len }.encode(), word | 1, u64::from(len)] {
+                let frame = inline_len(word).map(|len| Ok(Some(Frame::Inline { len })));
+                let decoded = Frame::decode(word);
+                let inline = matches!(decoded, Ok(Some(Frame::Inline { .. })));
+                proptest::prop_assert_eq!(frame, inline.then_some(decoded));
+            }
+        }
+
         #[test]
         fn a_word_is_refused_or_means_itself(word: u64) {
             if let Ok(Some(frame)) = Frame::decode(word) {

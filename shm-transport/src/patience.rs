@@ -107,3 +107,99 @@ impl Patience {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody polls for as long.
+    const LONG: Duration = Duration::from_secs(3600);
+
+    /// Waits for what polling never finds and a sleep always does. Returns how often it was
+    /// polled for.
+    fn sleep_once(patience: &mut Patience) -> u32 {
+        let mut polls = 0;
+        let poll = || {
+            polls += 1;
+            None
+        };
+        assert_eq!(patience.wait(Deadline::NEVER, poll, |_, _| Some(())), Some(()));
+        polls
+    }
+
+    /// Waits for what polling finds when somebody waits for longer than a moment.
+    fn poll_once(patience: &mut Patience) {
+        let mut polls = 0;
+        let poll = || {
+            polls += 1;
+            (polls > POLLS).then_some(())
+        };
+        assert_eq!(patience.wait(Deadline::NEVER, poll, |_, _| panic!("asleep")), Some(()));
+    }
+
+    /// A pause of this process makes a sleep a long one, after which there are still fewer.
+    #[test]
+    fn the_full_time_is_polled_ever_more_seldom_where_polling_never_helps() {
+        let mut patience = Patience::new(Duration::from_millis(20));
+        let mut full = 0;
+        let mut untried = 0;
+        for _ in 0..3_000 {
+            if patience.spin == patience.max_spin {
+                full += 1;
+                assert_eq!(patience.untried, 0);
+            }
+            sleep_once(&mut patience);
+            assert!(patience.untried <= MOST_UNTRIED);
+            assert!(patience.next_untried >= untried);
+            untried = patience.next_untried;
+        }
+        // After 1, 2, 4, … 1024 and again 1024 others.
+        assert!((2..=12).contains(&full), "{full} times");
+    }
+
+    #[test]
+    fn polling_that_helps_once_is_given_its_full_time_again() {
+        let mut patience = Patience::new(Duration::from_millis(1));
+        for _ in 0..100 {
+            sleep_once(&mut patience);
+        }
+        assert!(patience.next_untried > 0);
+        patience.spin = LONG;
+        poll_once(&mut patience);
+        assert_eq!((patience.spin, patience.next_untried), (patience.max_spin, 0));
+        assert!(!patience.was_brief());
+        assert_eq!(patience.wait(Deadline::NOW, || Some(1), |_, _| None), Some(1));
+        assert!(patience.was_brief());
+    }
+
+    #[test]
+    fn who_is_not_to_poll_polls_for_a_moment_only() {
+        let mut patience = Patience::new(Duration::ZERO);
+        for _ in 0..3_000 {
+            assert_eq!(sleep_once(&mut patience), POLLS);
+            assert_eq!(patience.spin, Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn a_deadline_ends_polling_and_sleeping() {
+        let mut patience = Patience::new(LONG);
+        for deadline in [Deadline::NOW, Duration::from_millis(2).into()] {
+            let found: Option<()> =
+                patience.wait(deadline, || None, |_, _| panic!("asleep after the deadline"));
+            assert_eq!(found, None);
+        }
+        let mut patience = Patience::new(Duration::ZERO);
+        let wait = Duration::from_millis(2);
+        // Woken for nothing, again and again.
+        let found: Option<()> = patience.wait(
+            wait.into(),
+            || None,
+            |_, deadline| {
+                assert!(deadline.remaining() <= Some(wait));
+                None
+            },
+        );
+        assert_eq!(found, None);
+    }
+}

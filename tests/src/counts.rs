@@ -1,6 +1,6 @@
 //! What a process holds: descriptors and mappings.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 /// Counts of what this process holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +50,25 @@ pub fn mappings_of(pid: &str) -> usize {
 /// If the process is gone.
 #[must_use]
 pub fn payloads_mapped_by(pid: &str) -> Vec<u64> {
+    inodes_mapped_by(pid, "/memfd:shm-payload").collect()
+}
+
+/// The slot pools' extents that this process has mapped, each by the number of its inode.
+///
+/// # Panics
+///
+/// If proc(5) is not there.
+#[must_use]
+pub fn extents_mapped() -> BTreeSet<u64> {
+    inodes_mapped_by("self", "/memfd:shm-extent").collect()
+}
+
+fn inodes_mapped_by(pid: &str, name: &str) -> impl Iterator<Item = u64> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("/proc/pid/maps");
-    let payloads = maps.lines().filter(|line| line.contains("/memfd:shm-payload"));
-    payloads.filter_map(|line| line.split_whitespace().nth(4)?.parse().ok()).collect()
+    let lines = maps.lines().filter(|line| line.contains(name));
+    let inodes: Vec<u64> =
+        lines.filter_map(|line| line.split_whitespace().nth(4)?.parse().ok()).collect();
+    inodes.into_iter()
 }
 
 /// How many sockets a process has open.

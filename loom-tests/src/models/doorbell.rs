@@ -4,7 +4,10 @@
 
 use std::{
     rc::Rc,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use loom::thread;
@@ -21,6 +24,7 @@ use crate::{
     explore::{Paths, explore, explore_bounded},
     futex::Futex,
     membarrier::Process,
+    memory::Area,
 };
 
 /// With five preemptions these take up to minutes.
@@ -186,6 +190,70 @@ pub fn space() {
         let mut bytes = [0; 16];
         consumer.read(&entry, 0, &mut bytes);
         assert_eq!(bytes, [3; 16]);
+        check_rings(&bed, &alarm, paths);
+        assert_eq!(alarm.waker.ring(), None, "it is awake");
+    });
+}
+
+/// The producer sleeps for the space of all frames, while the consumer gives it back in
+/// pieces and rings for each piece only: the last is smaller than a piece, and it rings for
+/// that as well, as there is nothing behind it.
+///
+/// From position 120 of a ring of 256: frames of 8 bytes, which are less than an eighth of it
+/// together. One of 128 does not fit behind them, and finds room at the ring's start when
+/// all of them are released.
+pub fn deferred_space() {
+    const PATHS: [&str; 5] = [
+        "slept and woken",
+        "seen at the last check",
+        "rung before it slept",
+        "nobody slept",
+        "deferred",
+    ];
+    explore_bounded("doorbell::deferred_space", DOORBELL_BOUND, &PATHS, |paths| {
+        let link =
+            Link::with_capacity(256, 0, &[Area::word64(SPACE_SLEEP)], &[Area::word32(SPACE_BELL)]);
+        let (mut producer, mut consumer) = (link.producer(), link.consumer());
+        for len in [56, 24, 16] {
+            producer.push(&vec![0xff; len]).expect("an empty ring");
+            consumer.next().expect("an honest producer").expect("a frame");
+            consumer.release();
+        }
+        let (mut bed, alarm) = doorbell([&link.sender, &link.receiver], SPACE_SLEEP, SPACE_BELL);
+        producer.push(&[]).expect("room");
+        let (of_receiver, paths_of_receiver) = (Rc::clone(&alarm), Arc::clone(paths));
+        let receiver = thread::spawn(move || {
+            let mut taken = 0;
+            while taken < 2 {
+                if consumer.next().expect("an honest producer").is_none() {
+                    thread::yield_now();
+                    continue;
+                }
+                taken += 1;
+                if consumer.release() {
+                    of_receiver.ring();
+                } else {
+                    paths_of_receiver.take("deferred");
+                }
+            }
+            consumer
+        });
+        // The first may be given back before this one is there, or after it.
+        producer.push(&[]).expect("room");
+        let large = [3; 120];
+        let mut sent = false;
+        while !sent {
+            match producer.push(&large) {
+                Ok(()) => sent = true,
+                Err(GrantError::Full) => bed.sleep(paths, || producer.grant(120).is_ok()),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let mut consumer = receiver.join().expect("the receiver ends");
+        let entry = consumer.next().expect("an honest producer").expect("a frame");
+        let mut bytes = [0; 120];
+        consumer.read(&entry, 0, &mut bytes);
+        assert_eq!(bytes, large);
         check_rings(&bed, &alarm, paths);
         assert_eq!(alarm.waker.ring(), None, "it is awake");
     });

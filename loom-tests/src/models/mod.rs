@@ -49,6 +49,7 @@ models! {
     ring::frames_lap about [TAIL_PUBLISH, TAIL_SEEN];
     ring::batches about [];
     ring::short_grants about [];
+    ring::deferred_release about [];
     ring::dying_producer about [];
     ring::dying_consumer about [];
     seqlock::one_reader about [SEQLOCK_BEGIN, SEQLOCK_END, SEQLOCK_FIRST, SEQLOCK_LAST];
@@ -70,6 +71,7 @@ models! {
     doorbell::data about [SLEEP_FENCE, WAKE_FENCE];
     doorbell::data_by_membarrier about [];
     doorbell::space about [];
+    doorbell::deferred_space about [];
     doorbell::two_wakers about [];
     doorbell::two_wakers_by_membarrier about [];
     doorbell::bell_carries about [BELL_RING, BELL_SEEN];
@@ -106,9 +108,14 @@ impl Link {
     /// A ring of 64 bytes, and `acks` acks in the receiver's outbox. `sender` and
     /// `receiver` are further words that the model uses.
     fn new(acks: u32, sender: &[Area], receiver: &[Area]) -> Self {
-        let geometry = OutboxGeometry::new(64, acks).expect("a ring of the smallest size");
+        Self::with_capacity(64, acks, sender, receiver)
+    }
+
+    /// The same with a ring of `capacity` bytes.
+    fn with_capacity(capacity: u64, acks: u32, sender: &[Area], receiver: &[Area]) -> Self {
+        let geometry = OutboxGeometry::new(capacity, acks).expect("a ring of a power of two");
         let size = geometry.total_size();
-        let mut senders = vec![Area::word64(HEAD), Area::bytes(geometry.ring(), 64)];
+        let mut senders = vec![Area::word64(HEAD), Area::bytes(geometry.ring(), capacity)];
         senders.extend_from_slice(sender);
         let mut receivers = vec![Area::word64(TAIL)];
         receivers.extend((0..acks).filter_map(|number| geometry.ack(number)).map(Area::word32));

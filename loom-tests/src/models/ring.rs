@@ -14,7 +14,7 @@ use shm_primitives::{
 use super::Link;
 use crate::{
     crash::{CrashMem, until_death},
-    explore::{Paths, explore},
+    explore::{Paths, explore, explore_bounded},
     memory::LoomMem,
 };
 
@@ -262,6 +262,82 @@ pub fn short_grants() {
             paths.take_if(reader.wraps > 0, "wrapped");
         },
     );
+}
+
+/// A consumer that is behind gives space back in pieces of up to an eighth of the ring, 16
+/// bytes here; one that has taken everything has given all of it back, so that the producer
+/// sees so without another call of the consumer.
+///
+/// From position 88 of a ring of 128: frames of 8 and 8 bytes, of 16, padding of 8 with a
+/// frame of 64 behind it; then, while they are taken, a frame of 16 that there is just room
+/// for, and one of 16 and one of 8 that wait for pieces.
+pub fn deferred_release() {
+    const CAPACITY: u64 = 128;
+    const LENS: &[usize] = &[0, 0, 8, 56, 8, 8, 0];
+    const BEFORE: usize = 4;
+    /// Where each frame ends.
+    const ENDS: [u64; 7] = [96, 104, 120, 192, 208, 224, 232];
+    let paths = ["deferred", "given back when drained", "full", "wrapped", "empty"];
+    explore_bounded("ring::deferred_release", 3, &paths, |paths| {
+        let link = Link::with_capacity(CAPACITY, 0, &[], &[]);
+        let (mut producer, mut consumer) = (link.producer(), link.consumer());
+        advance(&mut producer, &mut consumer, 56);
+        advance(&mut producer, &mut consumer, 16);
+        for number in 0..BEFORE {
+            producer.push(&message(LENS, number)).expect("room");
+        }
+        // How many frames were read. Outside of the model: it orders nothing.
+        let read = Arc::new(AtomicU64::new(0));
+        let (of_sender, read_by) = (Arc::clone(paths), Arc::clone(&read));
+        let sender = thread::spawn(move || {
+            let mut sent = BEFORE;
+            for _ in 0..4 {
+                if sent == LENS.len() {
+                    break;
+                }
+                let before = sent;
+                sent = send(&mut producer, LENS, sent, 1, &of_sender);
+                if sent > before {
+                    let frames = read_by.load(Ordering::Relaxed) as usize;
+                    let read_to = frames.checked_sub(1).map_or(88, |last| ENDS[last]);
+                    let used = ENDS[before] + 8 - read_to;
+                    assert!(used <= CAPACITY, "space that was not read: {used} bytes in use");
+                }
+            }
+            (producer, sent)
+        });
+        let mut reader = Reader::new(consumer, LENS);
+        let mut kept = 0;
+        for _ in 0..LENS.len() {
+            let from = reader.taken.checked_sub(1).map_or(88, |last| ENDS[last]);
+            if !reader.take() {
+                paths.take("empty");
+                assert_eq!(kept, 0, "nothing more is there, and not all was given back");
+                thread::yield_now();
+                continue;
+            }
+            read.store(reader.taken as u64, Ordering::Relaxed);
+            kept += ENDS[reader.taken - 1] - from;
+            if !reader.consumer.release() {
+                paths.take("deferred");
+                assert!(kept < CAPACITY / 8, "{kept} bytes are kept");
+                assert!(reader.consumer.is_ready(), "all was taken, and not all was given back");
+            } else {
+                kept = 0;
+            }
+        }
+        let (mut producer, mut sent) = sender.join().expect("the sender ends");
+        if reader.taken == sent {
+            paths.take("given back when drained");
+            assert_eq!(producer.is_drained(), Ok(true));
+        }
+        while reader.taken < LENS.len() {
+            sent = send(&mut producer, LENS, sent, LENS.len(), paths);
+            while reader.take_and_release() {}
+        }
+        paths.take_if(reader.wraps > 0, "wrapped");
+        assert_eq!(producer.is_drained(), Ok(true));
+    });
 }
 
 /// The producer dies in each of its operations. What was published is there, whole; a

@@ -19,7 +19,7 @@ pub struct Consumer<M: Memory> {
     /// What the producer knows: everything before it may be overwritten.
     pub(super) released: Position,
     /// The header word at `position` if it was loaded already, else 0.
-    ahead: u64,
+    pub(super) ahead: u64,
     /// Whether nothing was looked for in vain since the last release.
     behind: bool,
 }

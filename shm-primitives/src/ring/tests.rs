@@ -1,10 +1,16 @@
-use std::{collections::VecDeque, vec, vec::Vec};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+    vec,
+    vec::Vec,
+};
 
 use super::*;
 use crate::{
     Frame, Mapped, Memory, Offset,
     frame::{BadFrame, footprint},
-    order::OWN,
+    order::{OWN, Order},
     outbox::{OutboxGeometry, TAIL},
     pool::SlotId,
 };
@@ -282,4 +288,201 @@ proptest::proptest! {
             }
         }
     }
+}
+
+/// Counts how often each 64-bit word is loaded.
+#[derive(Clone, Debug)]
+struct Counting {
+    memory: Mapped,
+    loads: Rc<RefCell<BTreeMap<u64, u32>>>,
+}
+
+impl Memory for Counting {
+    fn size(&self) -> u64 {
+        self.memory.size()
+    }
+    fn load32(&self, at: Offset, order: Order) -> u32 {
+        self.memory.load32(at, order)
+    }
+    fn store32(&self, at: Offset, value: u32, order: Order) {
+        self.memory.store32(at, value, order);
+    }
+    fn add32(&self, at: Offset, value: u32, order: Order) -> u32 {
+        self.memory.add32(at, value, order)
+    }
+    fn load64(&self, at: Offset, order: Order) -> u64 {
+        *self.loads.borrow_mut().entry(at.bytes()).or_default() += 1;
+        self.memory.load64(at, order)
+    }
+    fn store64(&self, at: Offset, value: u64, order: Order) {
+        self.memory.store64(at, value, order);
+    }
+    fn exchange64(&self, at: Offset, current: u64, new: u64, order: Order) -> bool {
+        self.memory.exchange64(at, current, new, order)
+    }
+    fn read(&self, at: Offset, to: &mut [u8]) {
+        self.memory.read(at, to);
+    }
+    fn write(&self, at: Offset, from: &[u8]) {
+        self.memory.write(at, from);
+    }
+    fn fence(&self, order: Order) {
+        self.memory.fence(order);
+    }
+    fn relax(&self) {
+        self.memory.relax();
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Sent {
+    Inline(u8),
+    Reference(u16),
+}
+
+fn sent() -> impl proptest::strategy::Strategy<Value = Vec<(Sent, bool, bool)>> {
+    use proptest::prelude::*;
+    let frame = prop_oneof![(0..100u8).prop_map(Sent::Inline), (0..9u16).prop_map(Sent::Reference)];
+    proptest::collection::vec((frame, any::<bool>(), any::<bool>()), 1..300)
+}
+
+proptest::proptest! {
+    /// By [`Consumer::next_inline`] where that is enough, and by [`Consumer::next`], each
+    /// frame comes once, and each header word is loaded once. At most an eighth of the ring is
+    /// kept, and nothing when nothing is left.
+    #[test]
+    fn both_ways_of_taking_see_the_same_frames_and_load_each_header_once(frames in sent()) {
+        let geometry = OutboxGeometry::new(256, 0).unwrap();
+        let [producers, consumers] = [0, 1].map(|_| Mapped::leaked(geometry.total_size()));
+        let loads = Rc::<RefCell<BTreeMap<u64, u32>>>::default();
+        let counting = Counting { memory: producers, loads: Rc::clone(&loads) };
+        let own = Counting { memory: consumers, loads: Rc::default() };
+        let mut producer = Producer::new(producers, consumers, &geometry);
+        let mut consumer = Consumer::new(own, counting, &geometry);
+        let mut queue = VecDeque::new();
+        for (number, (frame, take, inline)) in frames.into_iter().enumerate() {
+            let message;
+            let frame = match frame {
+                Sent::Inline(len) => {
+                    message = vec![number as u8; len.into()];
+                    match producer.push(&message) {
+                        Ok(()) => Some((Frame::Inline { len: len.into() }, message)),
+                        Err(error) => { assert_eq!(error, GrantError::Full); None }
+                    }
+                }
+                Sent::Reference(index) => {
+                    let frame = Frame::Sealed { index };
+                    let sent = producer.stage_reference(frame);
+                    producer.publish();
+                    sent.is_ok().then_some((frame, vec![]))
+                }
+            };
+            let take = take || frame.is_none();
+            queue.extend(frame);
+            if !take {
+                continue;
+            }
+            loop {
+                loads.borrow_mut().clear();
+                let before = consumer.ahead != 0;
+                let quickly = if inline { consumer.next_inline() } else { None };
+                let quick = quickly.is_some();
+                let Some(entry) = quickly.or_else(|| consumer.next().unwrap()) else { break };
+                let (frame, message) = queue.pop_front().unwrap();
+                assert_eq!(entry.frame(), frame);
+                // Padding has a header, too.
+                let most = if before { 1 } else { 2 };
+                let counts = loads.borrow().clone();
+                assert!(counts.len() <= most && counts.values().all(|&n| n == 1), "{counts:?}");
+                assert!(!quick || counts.len() <= 1, "{counts:?}");
+                assert!(!quick || matches!(frame, Frame::Inline { .. }));
+                let mut bytes = vec![0; message.len()];
+                assert_eq!(consumer.read(&entry, 0, &mut bytes), message.len());
+                assert_eq!(bytes, message);
+                let released = consumer.release();
+                let kept = consumer.position.since(consumer.released);
+                assert_eq!(released, kept == 0);
+                assert!(kept < 256 / 8);
+                assert_eq!(producer.is_drained().unwrap(), queue.is_empty());
+            }
+            assert!(queue.is_empty());
+        }
+    }
+
+    /// Whatever stands there, it is an inline frame that fits, or left to
+    /// [`Consumer::next`].
+    #[test]
+    fn what_is_not_an_inline_frame_is_left_to_the_other_way(word: u64, kind in 0..3u64, at in 0..8u64) {
+        let word = match kind { 0 => word, 1 => word << 32 | 1, _ => (word & 0xff) << 32 | 1 };
+        let at = 8 * at;
+        let corrupt = || {
+            let mut ring = Ring::new(64);
+            for _ in 0..at / 8 {
+                ring.producer.push(&[]).unwrap();
+                ring.pop().unwrap();
+            }
+            ring.producers.store64(ring.word(at), word, OWN);
+            ring
+        };
+        let (mut quick, mut slow) = (corrupt(), corrupt());
+        let taken = quick.consumer.next_inline().map(|entry| (entry.frame(), entry.payload()));
+        let expected = slow.consumer.next();
+        if let Some(taken) = taken {
+            let expected = expected.unwrap().unwrap();
+            assert_eq!(taken, (expected.frame(), expected.payload()));
+            assert_eq!(quick.consumer.position, slow.consumer.position);
+        } else {
+            let inline = expected.as_ref().is_ok_and(|entry| {
+                entry.is_some_and(|entry| matches!(entry.frame(), Frame::Inline { .. }))
+            });
+            assert!(!inline);
+            let entry = |next: Result<Option<Entry>, _>| {
+                next.map(|entry| entry.map(|entry| (entry.frame(), entry.payload())))
+            };
+            assert_eq!(entry(quick.consumer.next()), entry(expected));
+        }
+    }
+}
+
+/// Two rings, of which one is used by [`Producer::push`] and one by stage and publish.
+#[test]
+fn a_push_at_once_writes_what_a_staged_one_does_at_every_position() {
+    for start in 0..16 {
+        for used in 0..16 {
+            for len in 0..=60 {
+                let [mut at_once, mut staged] = [(); 2].map(|()| Ring::new(128));
+                for ring in [&mut at_once, &mut staged] {
+                    for _ in 0..start {
+                        ring.producer.push(&[]).unwrap();
+                        ring.pop().unwrap();
+                    }
+                    // What stays in the ring.
+                    for _ in 0..used {
+                        let _ = ring.producer.push(&[]);
+                    }
+                }
+                let message = vec![0xaa; len];
+                let did = at_once.producer.push_at_once(&message);
+                let one = if did { Ok(()) } else { at_once.producer.push(&message) };
+                let other = staged.producer.stage(&message).map(|()| staged.producer.publish());
+                assert_eq!(one, other, "{len} bytes at {start}, {used} in use");
+                let bytes = [&at_once, &staged].map(|ring| {
+                    let mut bytes = vec![0; ring.geometry.total_size() as usize];
+                    ring.producers.read(Offset::new(0), &mut bytes);
+                    bytes
+                });
+                assert!(bytes[0] == bytes[1], "{len} bytes at {start}, {used} in use");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_push_at_once_does_nothing_while_frames_are_staged() {
+    let mut ring = Ring::new(128);
+    ring.producer.stage(&[1]).unwrap();
+    assert!(!ring.producer.push_at_once(&[2]));
+    assert_eq!(ring.pop(), None);
+    ring.producer.push(&[2]).unwrap();
+    assert_eq!([ring.pop(), ring.pop()], [Some(vec![1]), Some(vec![2])]);
 }
