@@ -10,8 +10,9 @@ use std::{error::Error, hint::black_box};
 /// How often each is performed under the count. What happens only every few times, such as
 /// the end of the ring, is part of the average.
 pub const TIMES: usize = 1024;
-/// How often in a row, before the other side follows: less than any ring or pool here holds.
-const BURST: usize = 32;
+/// How often in a row, before the other side follows: what any ring or extent here holds, so
+/// that nothing is waited for.
+const BURST: usize = 8;
 /// What callgrind is told to count: [`under_count`] by any mangling.
 pub const COUNTED: &str = "*under_count*";
 
