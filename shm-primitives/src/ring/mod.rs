@@ -32,10 +32,10 @@
 //!
 //! # Sizes
 //!
-//! A frame takes its header and its payload, rounded up to 8. One that is larger than
-//! half the capacity is refused ([`GrantError::TooLarge`]), because at an unlucky
-//! position an empty ring could never take it. 8 bytes always stay free, for the
-//! cleared header behind the last frame.
+//! A frame takes its header and its payload, rounded up as
+//! [`footprint`](crate::frame::footprint) says. One that is larger than half the capacity
+//! is refused ([`GrantError::TooLarge`]), because at an unlucky position an empty ring could
+//! never take it. 8 bytes always stay free, for the cleared header behind the last frame.
 //!
 //! # Crash outcomes
 //!
