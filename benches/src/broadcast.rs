@@ -1,8 +1,6 @@
 use std::{
-    fs::OpenOptions,
-    os::fd::AsRawFd,
     path::PathBuf,
-    process::{Child, Command},
+    sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
 };
@@ -11,14 +9,17 @@ use serde::Serialize;
 use shm_transport::{BROADCAST, Guest, Host, Publisher, Start, Subscriber, TopicConfig};
 
 use crate::{
-    floor::Floor,
+    floors::ONE_BUFFER,
+    helper::Helper,
+    memory::WORD,
     newest,
+    patience::{WAIT, stopwatch},
     processors::{pin, two_processors},
-    report::{Percentiles, Times},
-    system::Error,
+    report::{Percentiles, Quartiles, Times},
+    system::{Error, Setup, System, Workload},
+    words::Words,
 };
 
-const WAIT: Duration = Duration::from_secs(10);
 /// Operations of one kind before the next takes its turn.
 const BURST: usize = 1000;
 /// Turns that are not counted.
@@ -31,6 +32,10 @@ const TURNS: usize = 60;
 const START: u64 = END - 1;
 /// Told to the readers: that they end.
 const END: u64 = u64::MAX;
+/// The word in which the readers are told something.
+const SAID: usize = 0;
+/// The word in which they count how often one of them has heard it.
+const HEARD: usize = 1;
 
 /// Options of `shmctl bench broadcast`.
 #[derive(clap::Args)]
@@ -61,9 +66,12 @@ pub struct ReaderOptions {
     /// The hub to answer from; without one it only reads.
     #[arg(long)]
     own_hub: Option<PathBuf>,
-    /// The floor's memory.
+    /// What the floor's other end is made with.
+    #[arg(long, default_value = "")]
+    floor: String,
+    /// The words that all share.
     #[arg(long)]
-    floor: PathBuf,
+    words: String,
     /// Bytes in a value.
     #[arg(long)]
     size: usize,
@@ -73,9 +81,6 @@ pub struct ReaderOptions {
     /// It reads while more readers than this are to read.
     #[arg(long, default_value_t = 0)]
     index: u64,
-    /// The processor to run on.
-    #[arg(long)]
-    processor: usize,
 }
 
 #[derive(Serialize)]
@@ -103,20 +108,17 @@ pub fn run(options: &Options, path: &[&str]) -> Result<(), Error> {
     let directory = tempfile::tempdir()?;
     let size = options.size as usize;
     let (here, there) = two_processors()?;
-    let memory = Floor::create(size)?;
-    let floor_path = format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd());
     let mut writer = Writer {
         host: Host::builder()
             .max_guests(options.readers as usize + 1)
             .broadcast(TopicConfig { slots: 256, max_payload: size as u64 })
             .create(directory.path().join("hub"))?,
-        floor: Floor::map(&memory, size)?,
+        words: Words::create()?,
         payload: vec![0; size],
         others: Vec::new(),
         directory,
-        floor_path,
         processor: there,
-        path: path.iter().map(|&argument| argument.to_owned()).collect(),
+        path,
     };
     pin(here)?;
     let rounds = (options.round_trips as usize).div_ceil(BURST) + WARM_UP;
@@ -130,10 +132,10 @@ pub fn run(options: &Options, path: &[&str]) -> Result<(), Error> {
         latency_ns,
         floor_ns,
         readers: options.readers,
-        publish_ns_without_readers: median(costs.iter().map(|[none, _, _]| *none)),
-        publish_ns_with_one: median(costs.iter().map(|[_, one, _]| *one)),
-        publish_ns_with_all: median(costs.iter().map(|[_, _, all]| *all)),
-        ratio_all_to_one: median(costs.iter().map(|[_, one, all]| all / one)),
+        publish_ns_without_readers: p50(costs.iter().map(|[none, _, _]| *none)),
+        publish_ns_with_one: p50(costs.iter().map(|[_, one, _]| *one)),
+        publish_ns_with_all: p50(costs.iter().map(|[_, _, all]| *all)),
+        ratio_all_to_one: p50(costs.iter().map(|[_, one, all]| all / one)),
         newest_while_written: newest::busy(there, time, path)?,
         newest_while_idle: newest::idle()?,
     };
@@ -145,44 +147,44 @@ pub fn run(options: &Options, path: &[&str]) -> Result<(), Error> {
     Ok(())
 }
 
-/// A process that does not outlive the measuring one.
-struct Other(Child);
-
-impl Drop for Other {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-struct Writer {
+struct Writer<'a> {
     host: Host,
-    floor: Floor,
+    words: Words,
     payload: Vec<u8>,
-    others: Vec<Other>,
+    others: Vec<Helper>,
     directory: tempfile::TempDir,
-    floor_path: String,
     processor: usize,
     /// What comes before the hidden subcommand in the command line of a reader.
-    path: Vec<String>,
+    path: &'a [&'a str],
 }
 
-impl Writer {
+impl Writer<'_> {
     fn start(&mut self, arguments: &[&str]) -> Result<(), Error> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(&self.path).args(["reader", "--floor", &self.floor_path]);
-        command.arg("--hub").arg(self.host.path());
-        command.args(["--size", &self.payload.len().to_string()]);
-        command.args(["--processor", &self.processor.to_string()]);
-        self.others.push(Other(command.args(arguments).spawn()?));
+        let hub = self.host.path().to_string_lossy().into_owned();
+        let (words, size) = (self.words.ticket(), self.payload.len().to_string());
+        let task = ["broadcast", "--hub", &hub, "--words", &words, "--size", &size];
+        self.others.push(Helper::start(self.path, self.processor, task.iter().chain(arguments))?);
         Ok(())
+    }
+
+    fn say(&self, number: u64) {
+        self.words.word(SAID).store(number, Ordering::Release);
     }
 
     /// Half round trips of values and of the floor, in turn.
     fn round_trips(&mut self, rounds: usize) -> Result<(Times, Times), Error> {
         let answers = self.directory.path().join("answers");
         let own_hub = answers.to_string_lossy().into_owned();
-        self.start(&["--own-hub", &own_hub, "--rounds", &rounds.to_string()])?;
+        let setup = floor_setup(self.payload.len());
+        let mut floor_end = ONE_BUFFER.open(&setup)?;
+        let rounds_too = rounds.to_string();
+        self.start(
+            &[
+                ["--own-hub", &own_hub].as_slice(),
+                &["--floor", &floor_end.ticket, "--rounds", &rounds_too],
+            ]
+            .concat(),
+        )?;
         // It is ready when it says so.
         let mut link = self.host.accept(WAIT)?;
         link.recv(WAIT)?;
@@ -191,27 +193,20 @@ impl Writer {
         let mut publisher = self.host.hub().publisher(BROADCAST)?;
         let mut subscriber = guest.subscribe(BROADCAST, Start::Next)?;
         let (mut values, mut floor) = (Times::new(), Times::new());
+        let (mut message, mut times) = (vec![0; setup.size], vec![0; BURST]);
         for round in 0..rounds {
             if round == WARM_UP {
                 values.clear();
                 floor.clear();
             }
-            let mut start = Instant::now();
+            let mut lap = stopwatch();
             for _ in 0..BURST {
                 publisher.publish(&self.payload)?;
                 self.payload.copy_from_slice(subscriber.next(WAIT)?.payload);
-                let end = Instant::now();
-                values.record((end - start).as_nanos() as u64 / 2);
-                start = end;
+                values.record(lap() / 2);
             }
-            let mut start = Instant::now();
-            for _ in 0..BURST {
-                self.floor.send(&self.payload);
-                self.floor.receive(&mut self.payload);
-                let end = Instant::now();
-                floor.record((end - start).as_nanos() as u64 / 2);
-                start = end;
-            }
+            floor_end.near.ping(&mut message, first(round), Duration::ZERO, &mut times)?;
+            times.iter().for_each(|time| floor.record(time / 2));
         }
         self.others.clear();
         Ok((values, floor))
@@ -221,7 +216,7 @@ impl Writer {
     /// all of them, turn by turn.
     fn costs(&mut self, readers: u32) -> Result<Vec<[f64; 3]>, Error> {
         let mut links = Vec::new();
-        self.floor.say(START);
+        self.say(START);
         for index in 0..readers {
             self.start(&["--index", &index.to_string()])?;
             links.push(self.host.accept(WAIT)?);
@@ -231,24 +226,33 @@ impl Writer {
         let mut told = 0;
         for costs in &mut costs {
             for (active, nanoseconds) in [0, 1, readers.into()].into_iter().zip(costs) {
-                self.floor.say(active);
+                self.say(active);
                 told += u64::from(readers);
-                while self.floor.heard() < told {
+                while self.words.word(HEARD).load(Ordering::Acquire) < told {
                     thread::sleep(Duration::from_millis(1));
                 }
                 *nanoseconds = cost(&mut publisher, &self.payload)?;
             }
         }
-        self.floor.say(END);
+        self.say(END);
         self.others.clear();
         Ok(costs)
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+fn p50(figures: impl Iterator<Item = f64>) -> f64 {
+    Quartiles::of(figures).p50
+}
+
+/// The floor carries a number in each message, so its messages are no smaller than one.
+fn floor_setup(size: usize) -> Setup {
+    Setup { workload: Workload::Pingpong, size: size.max(WORD), directory: PathBuf::new() }
+}
+
+/// The first number of a burst over the floor, in which both messages of a round trip have
+/// one.
+fn first(round: usize) -> u64 {
+    (2 * BURST * round) as u64
 }
 
 fn cost(publisher: &mut Publisher, payload: &[u8]) -> Result<f64, Error> {
@@ -262,9 +266,7 @@ fn cost(publisher: &mut Publisher, payload: &[u8]) -> Result<f64, Error> {
 
 /// Another process: it answers each value, or only reads.
 pub fn run_reader(options: &ReaderOptions) -> Result<(), Error> {
-    pin(options.processor)?;
-    let memory = OpenOptions::new().read(true).write(true).open(&options.floor)?;
-    let floor = Floor::map(&memory, options.size)?;
+    let words = Words::open(&options.words)?;
     let own_hub = options.own_hub.as_ref();
     let host = own_hub.map(|path| {
         Host::builder()
@@ -275,8 +277,8 @@ pub fn run_reader(options: &ReaderOptions) -> Result<(), Error> {
     let guest = Guest::attach(&options.hub, WAIT)?;
     let subscriber = guest.subscribe(BROADCAST, Start::Next)?;
     match host {
-        Some(host) => answer(options, host, guest, subscriber, floor),
-        None => read(options.index, subscriber, &floor),
+        Some(host) => answer(options, host, guest, subscriber),
+        None => read(options.index, subscriber, &words),
     }
 }
 
@@ -285,35 +287,34 @@ fn answer(
     mut host: Host,
     mut guest: Guest,
     mut subscriber: Subscriber,
-    mut floor: Floor,
 ) -> Result<(), Error> {
+    let setup = floor_setup(options.size);
+    let mut floor = ONE_BUFFER.join(&setup, &options.floor)?;
+    let mut message = vec![0; setup.size];
     guest.link.send(b"ready", WAIT)?;
     let _link = host.accept(WAIT)?;
     guest.link.recv(WAIT)?;
     let mut publisher = host.hub().publisher(BROADCAST)?;
     let mut payload = vec![0; options.size];
-    for _ in 0..options.rounds {
+    for round in 0..options.rounds {
         for _ in 0..BURST {
             payload.copy_from_slice(subscriber.next(WAIT)?.payload);
             publisher.publish(&payload)?;
         }
-        for _ in 0..BURST {
-            floor.receive(&mut payload);
-            floor.send(&payload);
-        }
+        floor.echo(&mut message, first(round), BURST)?;
     }
     // It is killed when it is not needed any more.
     thread::sleep(WAIT);
     Ok(())
 }
 
-fn read(index: u64, mut subscriber: Subscriber, floor: &Floor) -> Result<(), Error> {
+fn read(index: u64, mut subscriber: Subscriber, words: &Words) -> Result<(), Error> {
     let mut active = START;
     loop {
-        let said = floor.said();
+        let said = words.word(SAID).load(Ordering::Acquire);
         if said != active {
             active = said;
-            floor.hear();
+            words.word(HEARD).fetch_add(1, Ordering::Release);
         }
         match active {
             END => return Ok(()),

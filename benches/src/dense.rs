@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, sync::atomic::Ordering, thread, time::Duration};
 
 use serde::Serialize;
-use shm_transport::{Guest, Host, LinkConfig};
+use shm_transport::{Guest, Host};
 
 use crate::{
     helper::Helper,
@@ -53,10 +53,7 @@ struct Row {
 pub fn run(round_trips: usize, json: bool, path: &[&str]) -> Result<(), Error> {
     let (here, there) = two_processors()?;
     let directory = tempfile::tempdir()?;
-    // By default nobody spins where this process may use one processor only: it may be
-    // pinned by now.
-    let config = LinkConfig::default();
-    let mut host = Host::builder().link(config).create(directory.path().join("hub"))?;
+    let mut host = Host::builder().create(directory.path().join("hub"))?;
     let words = Words::create()?;
     let hub = host.path().to_string_lossy().into_owned();
     let count = round_trips.to_string();

@@ -9,7 +9,8 @@ use std::{
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::{
-    attach, dense, fanin, footprint, newest, patience::WAIT, processors::pin, system::Error,
+    attach, broadcast, dense, fanin, footprint, newest, patience::WAIT, processors::pin,
+    system::Error,
 };
 
 /// What another process of a benchmark does.
@@ -21,6 +22,8 @@ pub enum Task {
     Attach(attach::GuestOptions),
     /// Holds idle links.
     Footprint(footprint::GuestOptions),
+    /// Answers or reads values.
+    Broadcast(broadcast::ReaderOptions),
     /// Reads the newest value.
     Newest(newest::ReaderOptions),
     /// Answers messages, after some work.
@@ -45,6 +48,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         Task::Fanin(options) => fanin::run_guest(options),
         Task::Attach(options) => attach::run_guest(options),
         Task::Footprint(options) => footprint::run_guest(options),
+        Task::Broadcast(options) => broadcast::run_reader(options),
         Task::Newest(options) => newest::run_reader(options),
         Task::Dense(options) => dense::run_guest(options),
     }

@@ -10,7 +10,6 @@ mod control;
 mod dense;
 mod fanin;
 mod far;
-mod floor;
 mod floors;
 mod floors_report;
 mod footprint;
@@ -64,9 +63,6 @@ pub enum Command {
     /// What the machine allows: cache lines and buffers that two processes pass to each
     /// other, the wake of a sleeping process, the disk.
     Floors(floors_report::Options),
-    /// A reader process of a benchmark.
-    #[command(hide = true)]
-    Reader(broadcast::ReaderOptions),
     /// The other process of a benchmark.
     #[command(hide = true)]
     Peer(far::Options),
@@ -91,7 +87,6 @@ pub fn run(command: &Command, peers: &[&dyn System], path: &[&str]) -> Result<Ex
         Command::Attach(options) => attach::run(options, path)?,
         Command::Footprint(options) => footprint::run(options, path)?,
         Command::Floors(options) => floors_report::run(options, path)?,
-        Command::Reader(options) => broadcast::run_reader(options)?,
         Command::Helper(options) => helper::run(options)?,
         Command::Peer(options) => far::run_process(options, &options::all(peers))?,
     }

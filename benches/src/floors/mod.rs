@@ -9,7 +9,7 @@ mod ring;
 
 pub use futex::FutexWake;
 
-use buffer::SharedBuffer;
+pub use buffer::SharedBuffer;
 use lines::Lines;
 use ring::Ring;
 
@@ -25,7 +25,7 @@ pub const STREAM_FLOORS: [&str; 2] = [INDEX_RING.name, COMMIT_RING.name];
 
 const ONE_LINE: Lines = Lines { name: "one line", lines: 1 };
 const TWO_LINES: Lines = Lines { name: "two lines", lines: 2 };
-const ONE_BUFFER: SharedBuffer = SharedBuffer { name: "one shared buffer", buffers: 1 };
+pub const ONE_BUFFER: SharedBuffer = SharedBuffer { name: "one shared buffer", buffers: 1 };
 const TWO_BUFFERS: SharedBuffer = SharedBuffer { name: "two shared buffers", buffers: 2 };
 const INDEX_RING: Ring = Ring { name: "ring with an index", commit_words: false };
 const COMMIT_RING: Ring = Ring { name: "ring with commit words", commit_words: true };
