@@ -166,7 +166,9 @@ fn each_fault_is_counted_and_fails_the_demo() {
         ("mismatch", [0, 0, 0, 1, 0, 0]),
         ("keep", [0, 0, 0, 0, 1, 0]),
     ] {
-        let arguments = ["--passes", "5", "--json", "--patience", "0.5", "--fault", fault];
+        // One guest, so that it surely gets the blocks with which it misbehaves.
+        let arguments =
+            ["--guests", "1", "--passes", "5", "--json", "--patience", "0.5", "--fault", fault];
         let output = run_with(&file, &arguments);
         assert_counts(&object(&output), expected);
         assert_eq!(output.status.code(), Some(1), "{fault}");
