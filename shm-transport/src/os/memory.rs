@@ -71,15 +71,19 @@ pub(crate) fn create(name: &str, size: u64) -> Result<OwnedFd, OsError> {
     let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|errno| OsError::new("create shared memory", errno))?;
     ftruncate(&fd, size).map_err(|errno| OsError::new("size shared memory", errno))?;
-    loop {
-        match fallocate(&fd, FallocateFlags::empty(), 0, size) {
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(OsError::new("allocate shared memory", errno)),
-            Ok(()) => break,
-        }
-    }
+    allocate(fd.as_fd(), size).map_err(|errno| OsError::new("allocate shared memory", errno))?;
     seal(fd.as_fd(), SealFlags::SHRINK | SealFlags::GROW)?;
     Ok(fd)
+}
+
+/// Makes sure that all pages of the first `size` bytes are there.
+fn allocate(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
+    loop {
+        match fallocate(fd, FallocateFlags::empty(), 0, size) {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
 }
 
 fn seal(fd: BorrowedFd<'_>, seals: SealFlags) -> Result<(), OsError> {
@@ -129,7 +133,7 @@ impl Unsealed {
     /// Allocates and maps `len` bytes, more than 0, for writing.
     pub(crate) fn map(&self, len: u64) -> Result<MmapMut, OsError> {
         ftruncate(&self.0, len).map_err(|errno| OsError::new("size a payload's memory", errno))?;
-        fallocate(&self.0, FallocateFlags::empty(), 0, len)
+        allocate(self.0.as_fd(), len)
             .map_err(|errno| OsError::new("allocate a payload's memory", errno))?;
         // SAFETY: the file was made above and never leaves this process before it is
         // sealed, which fails while a writable mapping exists: nobody else changes it.
@@ -190,7 +194,11 @@ enum Size {
 /// are, and nobody can punch holes. Holes that are there are filled, because touching one
 /// can fail with a signal, where filling it fails with an error.
 fn check(fd: BorrowedFd<'_>, seals: SealFlags, size: Size) -> Result<u64, MapError> {
-    let found = fcntl_get_seals(fd).map_err(|_| BadDescriptor::NotSealable)?;
+    let found = fcntl_get_seals(fd).map_err(|errno| match errno {
+        // Not memory, or a descriptor by which nothing can be done.
+        Errno::INVAL | Errno::BADF => BadDescriptor::NotSealable.into(),
+        errno => MapError::from(OsError::new("examine memory", errno)),
+    })?;
     if found != seals {
         let (found, expected) = (found.bits(), seals.bits());
         return Err(BadDescriptor::Seals { found, expected }.into());
@@ -208,12 +216,9 @@ fn check(fd: BorrowedFd<'_>, seals: SealFlags, size: Size) -> Result<u64, MapErr
     if !(least..=most).contains(&found) {
         return Err(BadDescriptor::Size { found, expected: most }.into());
     }
-    loop {
-        match fallocate(fd, FallocateFlags::empty(), 0, found) {
-            Ok(()) => return Ok(found),
-            Err(Errno::INTR) => {}
-            Err(Errno::BADF) => return Err(BadDescriptor::ReadOnly.into()),
-            Err(errno) => return Err(OsError::new("allocate what the peer left out", errno).into()),
-        }
+    match allocate(fd, found) {
+        Ok(()) => Ok(found),
+        Err(Errno::BADF) => Err(BadDescriptor::ReadOnly.into()),
+        Err(errno) => Err(OsError::new("allocate what the peer left out", errno).into()),
     }
 }
