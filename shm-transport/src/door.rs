@@ -263,7 +263,7 @@ impl HubCore {
                     _ => Ok(Err(Rejected::Closed)),
                 }
             }
-            Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)) => {
+            Err(errno) if !socket::is_over(errno) => {
                 Err(OsError::new("take over a guest's descriptor", errno))
             }
             _ => Ok(Err(Rejected::Closed)),
@@ -327,7 +327,7 @@ impl HubCore {
         descriptors.extend(control.as_ref().map(|(_, theirs)| theirs.as_fd()));
         match socket::send(waiting.socket.as_fd(), &welcome.encode(), &descriptors) {
             Ok(()) => {}
-            Err(Errno::PIPE | Errno::CONNRESET) => return Ok(Err(Rejected::Closed)),
+            Err(errno) if socket::is_over(errno) => return Ok(Err(Rejected::Closed)),
             Err(errno) => return Err(OsError::new("welcome a guest", errno)),
         }
         let control = control.map(|(ours, _)| Connection::new(ours));
@@ -409,9 +409,12 @@ impl HubCore {
         if self.door.closed.load(Ordering::Relaxed) {
             link.sender.half.core.say_goodbye();
         }
-        // A guest that is gone, or reads nothing, shows as the link's end.
-        let _ = socket::send(link.as_fd(), &wire::admitted(), &[]);
-        Ok(Some(link))
+        match socket::send(link.as_fd(), &wire::admitted(), &[]) {
+            // A guest that was not told would wait for it. One that is gone shows as the
+            // link's end.
+            Err(errno) if !socket::is_over(errno) => Err(OsError::new("admit a guest", errno)),
+            _ => Ok(Some(link)),
+        }
     }
 }
 

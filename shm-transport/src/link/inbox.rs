@@ -38,7 +38,7 @@ pub(crate) enum Drained {
     Empty,
     /// All that was there, and nothing more will come.
     HungUp,
-    /// Not all: this process has no descriptor left for what is next.
+    /// Not all: the system refused what is next, such as for lack of a descriptor.
     Starved(OsError),
 }
 
@@ -68,7 +68,7 @@ impl Inbox {
             let mut message = [0; 8];
             match socket::receive(socket, &mut message) {
                 Err(Errno::AGAIN) => return Ok(Drained::Empty),
-                Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)) => {
+                Err(errno) if !socket::is_over(errno) => {
                     return Ok(Drained::Starved(OsError::new("take over a descriptor", errno)));
                 }
                 Err(_) | Ok(None) => return Ok(Drained::HungUp),
