@@ -88,6 +88,10 @@ const DIRECTORY: OFlags =
 impl Directory {
     /// Opens a directory, making it and what is above it if it is not there.
     pub(crate) fn make(path: &Path) -> Result<Self, NameError> {
+        match Self::open_in(CWD, path) {
+            Err(NameError::Missing) => {}
+            opened => return opened,
+        }
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
             match error.raw_os_error().map(Errno::from_raw_os_error) {
                 // The loser of a race, or something else that stands there.
