@@ -74,7 +74,10 @@ impl LockFile {
 
     /// Gives a byte back. Dropping the file gives back all.
     pub(crate) fn unlock(&self, byte: u64) -> Result<(), OsError> {
-        self.set(libc::F_UNLCK, byte).map(|_| ())
+        if self.set(libc::F_UNLCK, byte)? {
+            return Ok(());
+        }
+        Err(OsError::new("give a lock back", io::Error::from_raw_os_error(libc::EAGAIN)))
     }
 
     /// Whether another open file, of whatever process, has a lock on a byte.
