@@ -6,6 +6,9 @@
 
 pub mod counts;
 pub mod fleet;
+pub mod fuzz;
+#[cfg(target_arch = "x86_64")]
+pub mod inject;
 pub mod pattern;
 pub mod process;
 pub mod raw;

@@ -6,6 +6,8 @@ mod fleet;
 mod guest;
 mod host;
 mod hostile;
+#[cfg(target_arch = "x86_64")]
+mod inject;
 mod lease;
 mod limits;
 mod messages;
@@ -43,6 +45,10 @@ fn main() -> ExitCode {
         ["fleet", directory, node] => fleet::run(directory, node),
         ["fleet-soak", directory, node, life] => fleet::soak(directory, node, life),
         ["fleet-create", directory] => fleet::create(directory),
+        #[cfg(target_arch = "x86_64")]
+        ["inject", group] => inject::names_of(group),
+        #[cfg(target_arch = "x86_64")]
+        ["inject", operation, directory] => inject::run(operation, directory),
         ["descriptors"] => say(&shm_tests::counts::holdings().descriptors.to_string()),
         _ => {
             eprintln!("unknown role: {arguments:?}");
