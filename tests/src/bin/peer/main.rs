@@ -3,6 +3,7 @@
 
 mod broadcast;
 mod fleet;
+mod full;
 mod guest;
 mod host;
 mod hostile;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         ["lease-in-namespace", path] => lease::in_namespace(path),
         ["lease-churn", path, log] => lease::churn(path, log, true),
         ["lease-churn-on", path, log] => lease::churn(path, log, false),
+        ["full", directory] => full::run(directory),
         ["limits", kind, path] => limits::run(kind, path),
         ["fleet", directory, node] => fleet::run(directory, node),
         ["fleet-soak", directory, node, life] => fleet::soak(directory, node, life),
