@@ -9,7 +9,7 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::FileExt,
     },
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use memmap2::{Advice, Mmap, MmapMut, MmapOptions, MmapRaw};
@@ -19,6 +19,7 @@ use rustix::{
         fstatfs, ftruncate, memfd_create,
     },
     io::Errno,
+    system::sysinfo,
 };
 use shm_primitives::Mapped;
 
@@ -70,20 +71,38 @@ impl Segment {
 pub(crate) fn create(name: &str, size: u64) -> Result<OwnedFd, OsError> {
     let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|errno| OsError::new("create shared memory", errno))?;
-    ftruncate(&fd, size).map_err(|errno| OsError::new("size shared memory", errno))?;
-    allocate(fd.as_fd(), size).map_err(|errno| OsError::new("allocate shared memory", errno))?;
+    make_room(fd.as_fd(), size).map_err(|errno| OsError::new("allocate shared memory", errno))?;
     seal(fd.as_fd(), SealFlags::SHRINK | SealFlags::GROW)?;
     Ok(fd)
 }
 
+/// Gives new memory its size, and all its pages.
+fn make_room(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
+    check_size(size)?;
+    ftruncate(fd, size)?;
+    allocate(fd, size)
+}
+
 /// Makes sure that all pages of the first `size` bytes are there.
 fn allocate(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
+    check_size(size)?;
     loop {
         match fallocate(fd, FallocateFlags::empty(), 0, size) {
             Err(Errno::INTR) => {}
             result => return result,
         }
     }
+}
+
+/// Refuses what this machine cannot have. The kernel knows no limit for memory without a
+/// name: it would take page after page, and then kill processes to get more.
+fn check_size(size: u64) -> Result<(), Errno> {
+    static ALL: OnceLock<u64> = OnceLock::new();
+    let all = ALL.get_or_init(|| {
+        let info = sysinfo();
+        info.totalram.saturating_add(info.totalswap).saturating_mul(info.mem_unit.into())
+    });
+    if size > *all { Err(Errno::NOMEM) } else { Ok(()) }
 }
 
 fn seal(fd: BorrowedFd<'_>, seals: SealFlags) -> Result<(), OsError> {
@@ -132,8 +151,7 @@ impl Unsealed {
 
     /// Allocates and maps `len` bytes, more than 0, for writing.
     pub(crate) fn map(&self, len: u64) -> Result<MmapMut, OsError> {
-        ftruncate(&self.0, len).map_err(|errno| OsError::new("size a payload's memory", errno))?;
-        allocate(self.0.as_fd(), len)
+        make_room(self.0.as_fd(), len)
             .map_err(|errno| OsError::new("allocate a payload's memory", errno))?;
         // SAFETY: the file was made above and never leaves this process before it is
         // sealed, which fails while a writable mapping exists: nobody else changes it.
@@ -220,5 +238,21 @@ fn check(fd: BorrowedFd<'_>, seals: SealFlags, size: Size) -> Result<u64, MapErr
         Ok(()) => Ok(found),
         Err(Errno::BADF) => Err(BadDescriptor::ReadOnly.into()),
         Err(errno) => Err(OsError::new("allocate what the peer left out", errno).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_memory_than_there_is_is_refused_before_any_is_taken() {
+        let memory = Unsealed::new().unwrap();
+        for len in [1 << 50, 1 << 60, i64::MAX as u64] {
+            let refused = memory.map(len).map(drop);
+            assert!(matches!(refused, Err(OsError::OutOfMemory { .. })), "{refused:?}");
+            let refused = create("shm-test", len);
+            assert!(matches!(refused, Err(OsError::OutOfMemory { .. })), "{refused:?}");
+        }
     }
 }
