@@ -4,9 +4,9 @@
 //! No test depends on how fast anything runs. Every wait has an end, [`WAIT`], which is
 //! long enough for a machine that is busy with other things.
 
+pub mod attempt;
 pub mod counts;
 pub mod fleet;
-pub mod fuzz;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;
 pub mod pattern;

@@ -43,6 +43,12 @@ fn main() -> ExitCode {
         ["lease-churn", path, log] => lease::churn(path, log, true),
         ["lease-churn-on", path, log] => lease::churn(path, log, false),
         ["full", directory] => full::run(directory),
+        // Under another umask; as another user if it was started as one.
+        ["attempt", what, path, mask] => {
+            let mask = u32::from_str_radix(mask, 8).expect("an umask");
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+            say(&shm_tests::attempt::attempt(what, path.as_ref()));
+        }
         ["limits", kind, path] => limits::run(kind, path),
         ["fleet", directory, node] => fleet::run(directory, node),
         ["fleet-soak", directory, node, life] => fleet::soak(directory, node, life),
