@@ -77,6 +77,9 @@ mod door;
 mod error;
 mod fan_out;
 pub mod fleet;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guest;
 mod host;
 mod hub;

@@ -7,6 +7,7 @@
 pub mod attempt;
 pub mod counts;
 pub mod fleet;
+pub mod fuzz;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;
 pub mod pattern;

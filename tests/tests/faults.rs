@@ -137,12 +137,10 @@ fn run(operations: &[(String, Process)]) {
     let mut bad = Vec::new();
     let mut all = (0, 0);
     for (name, process) in operations {
-        let start = std::time::Instant::now();
         let tally = sweep(name, *process);
         let new = if *process == Process::New { ", the first of its process" } else { "" };
         println!(
-            "{:?} {name}{new}: {} calls, {} failed, {} absorbed, errors {:?}, {} bad",
-            start.elapsed(),
+            "{name}{new}: {} calls, {} failed, {} absorbed, errors {:?}, {} bad",
             tally.calls,
             tally.injected,
             tally.absorbed,

@@ -192,7 +192,7 @@ fn fleets(room: &Room) {
         "fleet join",
         |room| join(room, 0).expect("joined"),
         |room, _| join(room, 1).map_err(of_join),
-        |room, first| talk(room, first),
+        talk,
     );
     failures += tried(
         room,
