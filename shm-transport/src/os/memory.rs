@@ -5,6 +5,7 @@
 
 use std::{
     fs::File,
+    mem::MaybeUninit,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::FileExt,
@@ -19,7 +20,6 @@ use rustix::{
         fstatfs, ftruncate, memfd_create,
     },
     io::Errno,
-    system::sysinfo,
 };
 use shm_primitives::Mapped;
 
@@ -99,7 +99,14 @@ fn allocate(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
 fn check_size(size: u64) -> Result<(), Errno> {
     static ALL: OnceLock<u64> = OnceLock::new();
     let all = ALL.get_or_init(|| {
-        let info = sysinfo();
+        let mut info = MaybeUninit::<libc::sysinfo>::uninit();
+        // SAFETY: it writes one such structure, and nothing else.
+        if unsafe { libc::sysinfo(info.as_mut_ptr()) } != 0 {
+            // A filter forbids it: nothing is refused.
+            return u64::MAX;
+        }
+        // SAFETY: the call has succeeded, and so it has written all of it.
+        let info = unsafe { info.assume_init() };
         info.totalram.saturating_add(info.totalswap).saturating_mul(info.mem_unit.into())
     });
     if size > *all { Err(Errno::NOMEM) } else { Ok(()) }

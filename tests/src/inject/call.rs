@@ -201,6 +201,7 @@ names! {
     SYS_socketpair => "socketpair",
     SYS_stat => "stat",
     SYS_statx => "statx",
+    SYS_sysinfo => "sysinfo",
     SYS_tgkill => "tgkill",
     SYS_uname => "uname",
     SYS_unlink => "unlink",
