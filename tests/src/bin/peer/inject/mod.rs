@@ -107,7 +107,7 @@ fn marked<T>(operation: impl FnOnce() -> T) -> T {
 
 /// What is more than before, once it is no more than `most` or stays more.
 fn settled(directory: &Path, before: Left, most: Left) -> Left {
-    let end = Instant::now() + Duration::from_secs(3);
+    let end = Instant::now() + Duration::from_secs(10);
     loop {
         let left = held(directory).since(before);
         if left.is_within(most) || Instant::now() > end {
