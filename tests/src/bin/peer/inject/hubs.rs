@@ -35,6 +35,8 @@ pub(super) const OPERATIONS: &[(&str, Operation)] = &[
     ("spawn a guest", spawn),
     ("a dead guest's end and release", reclaim),
     ("evict and kill", evict),
+    ("send all kinds to a process", send_to_process),
+    ("receive all kinds from a process", receive_from_process),
     ("subscribe", subscribe),
     ("publish, waking", publish_waking),
     ("next value, asleep", next_asleep),
@@ -251,7 +253,8 @@ fn spawn(spot: &Spot<'_>) -> Outcome {
     outcome
 }
 
-fn killed_guest(host: &mut Host) -> (Peer, Link) {
+/// A guest that is another process.
+fn helped_guest(host: &mut Host) -> (Peer, Link) {
     let mut guest = helper(&["guest".as_ref(), host.path().as_ref()]);
     let link = host.accept(PATIENCE).expect("accepted");
     guest.answer();
@@ -260,7 +263,7 @@ fn killed_guest(host: &mut Host) -> (Peer, Link) {
 
 fn reclaim(spot: &Spot<'_>) -> Outcome {
     let mut host = host(spot);
-    let (mut guest, mut link) = killed_guest(&mut host);
+    let (mut guest, mut link) = helped_guest(&mut host);
     assert_eq!(guest.ask("send 0 1 1000"), "sent");
     for len in [10, 1000, 20_000] {
         link.send(&vec![1; len], PATIENCE).expect("sent");
@@ -285,7 +288,7 @@ fn reclaim(spot: &Spot<'_>) -> Outcome {
 
 fn evict(spot: &Spot<'_>) -> Outcome {
     let mut host = host(spot);
-    let (mut guest, mut link) = killed_guest(&mut host);
+    let (mut guest, mut link) = helped_guest(&mut host);
     let evicted = marked(|| host.hub().evict_and_kill(link.peer()));
     assert!(evicted);
     let end = link.recv(PATIENCE).map(|message| message.len());
@@ -295,6 +298,67 @@ fn evict(spot: &Spot<'_>) -> Outcome {
     guest.kill();
     serves(&mut host);
     Ok(())
+}
+
+const KINDS: [usize; 3] = [10, 1000, 20_000];
+
+/// The other process gets all that was sent, and is there for more.
+fn send_to_process(spot: &Spot<'_>) -> Outcome {
+    let mut host = host(spot);
+    let (mut guest, mut link) = helped_guest(&mut host);
+    let sent = marked(|| {
+        KINDS.map(|len| link.send(&shm_tests::pattern::message(len as u64, len), PATIENCE))
+    });
+    let mut outcome = Ok(());
+    for (len, sent) in KINDS.into_iter().zip(sent) {
+        match sent {
+            Ok(()) => assert_eq!(guest.ask("receive 5000"), format!("{len} bytes")),
+            Err(error) => outcome = Err(error.into()),
+        }
+    }
+    for len in KINDS {
+        link.send(&shm_tests::pattern::message(1, len), PATIENCE).expect("sent");
+        assert_eq!(guest.ask("receive 5000"), format!("{len} bytes"));
+    }
+    assert_eq!(guest.ask("end"), "None");
+    drop(link);
+    guest.succeeds();
+    is_empty(&host);
+    outcome
+}
+
+fn receive_from_process(spot: &Spot<'_>) -> Outcome {
+    let mut host = host(spot);
+    let (mut guest, mut link) = helped_guest(&mut host);
+    for (number, len) in KINDS.into_iter().enumerate() {
+        assert_eq!(guest.ask(&format!("send {number} 1 {len}")), "sent");
+    }
+    let mut numbers = 0..KINDS.len() as u64;
+    let received = marked(|| KINDS.map(|_| link.recv(PATIENCE).map(|message| message.to_bytes())));
+    let mut outcome = Ok(());
+    let mut failed = 0;
+    for received in received {
+        match received {
+            Ok(message) => {
+                let number = numbers.next().expect("no more than were sent");
+                assert!(shm_tests::pattern::matches(number, &message));
+            }
+            Err(error) => {
+                failed += 1;
+                outcome = Err(error.into());
+            }
+        }
+    }
+    assert!(failed <= 1, "one call failed");
+    for number in numbers {
+        super::links::arrives(&mut link, number);
+    }
+    assert!(link.try_recv().expect("the link is open").is_none());
+    assert_eq!(guest.ask("in-flight"), "0");
+    drop(link);
+    guest.succeeds();
+    is_empty(&host);
+    outcome
 }
 
 fn subscriber(guest: &Guest) -> Subscriber {
