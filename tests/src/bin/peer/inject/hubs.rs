@@ -241,7 +241,7 @@ fn spawn(spot: &Spot<'_>) -> Outcome {
                 assert_eq!(link.peer(), spawned.peer);
                 assert_eq!(guest.answer(), format!("attached {}", spawned.peer));
                 link.send(b"hello", PATIENCE).expect("sent");
-                assert_eq!(guest.ask("receive 5000"), "5 bytes");
+                assert_eq!(guest.ask("receive 30000"), "5 bytes");
                 drop(link);
                 guest.succeeds();
             }
@@ -312,13 +312,13 @@ fn send_to_process(spot: &Spot<'_>) -> Outcome {
     let mut outcome = Ok(());
     for (len, sent) in KINDS.into_iter().zip(sent) {
         match sent {
-            Ok(()) => assert_eq!(guest.ask("receive 5000"), format!("{len} bytes")),
+            Ok(()) => assert_eq!(guest.ask("receive 30000"), format!("{len} bytes")),
             Err(error) => outcome = Err(error.into()),
         }
     }
     for len in KINDS {
         link.send(&shm_tests::pattern::message(1, len), PATIENCE).expect("sent");
-        assert_eq!(guest.ask("receive 5000"), format!("{len} bytes"));
+        assert_eq!(guest.ask("receive 30000"), format!("{len} bytes"));
     }
     assert_eq!(guest.ask("end"), "None");
     drop(link);

@@ -26,9 +26,9 @@ use shm_tests::inject::Left;
 use crate::{command, say};
 
 /// How long an operation waits for the other side.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// After which an operation hangs, in seconds.
-const HANG: u32 = 60;
+const HANG: u32 = 120;
 
 /// What an operation returned.
 type Outcome = Result<(), Failure>;
