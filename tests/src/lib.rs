@@ -6,10 +6,12 @@
 
 pub mod counts;
 pub mod fleet;
+pub mod meter;
 pub mod pattern;
 pub mod process;
 pub mod raw;
 pub mod raw_host;
+pub mod service;
 
 use std::{
     env, fs,

@@ -4,6 +4,7 @@
 mod broadcast;
 mod fleet;
 mod guest;
+mod honest;
 mod host;
 mod hostile;
 mod lease;
@@ -34,7 +35,10 @@ fn main() -> ExitCode {
         ["messages", path, role, way, spin, work, count] => {
             messages::side(path, role, way, number(spin), number(work), number(count));
         }
-        ["hostile", path, kind] => hostile::run(path, kind),
+        ["honest", path] => honest::run(path),
+        ["hostile", path, program] => hostile::run(path, program),
+        ["hostile-programs"] => say(&hostile::names().join(" ")),
+        ["scribble", path, seed] => hostile::scribble(path, number(seed)),
         ["lease", path] => lease::run(path),
         ["lease-in-namespace", path] => lease::in_namespace(path),
         ["lease-churn", path, log] => lease::churn(path, log, true),
