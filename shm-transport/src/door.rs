@@ -237,6 +237,7 @@ impl HubCore {
 
     /// Closes a connection, and frees the entry that was kept for it.
     fn dismiss(&self, waiting: Waiting) {
+        self.door.epoll.remove(waiting.socket.as_fd());
         if let Some(peer) = waiting.own_reservation {
             self.cancel(peer);
         }
@@ -342,6 +343,8 @@ impl HubCore {
         guest_outbox: &Foreign,
     ) -> Result<Option<Link>, OsError> {
         let Waiting { socket, process, stage, own_reservation, .. } = waiting;
+        // What comes now is for the link.
+        self.door.epoll.remove(socket.as_fd());
         let Stage::Welcomed { peer, fences, outbox, control } = stage else { return Ok(None) };
         let give_up = || {
             if let Some(peer) = own_reservation {

@@ -25,7 +25,7 @@ use crate::{
         fence,
         futex::{self, Word},
     },
-    vain::{NAP, VainWakeUps},
+    vain::VainWakeUps,
 };
 
 /// What becomes of a guest that has no room for a message to all.
@@ -227,9 +227,9 @@ impl ToAll<'_> {
             }
             if blocked.len() < before {
                 vain.forget();
-            } else if vain.count() {
+            } else if let Some(nap) = vain.count() {
                 // One rings for nothing. The others wait a little longer for that.
-                let nap = deadline.remaining_at_most(Some(NAP)).unwrap_or(NAP);
+                let nap = deadline.remaining_at_most(Some(nap)).unwrap_or(nap);
                 futex::wait_any(&ends(&blocked), Some(nap));
             }
         }

@@ -11,7 +11,7 @@ use crate::{
         fence,
         poll::{Epoll, Timer},
     },
-    vain::{NAP, VainWakeUps},
+    vain::VainWakeUps,
 };
 
 /// Names a link in a [`LinkSet`] for as long as it is there.
@@ -279,7 +279,7 @@ impl LinkSet {
         entry.link.receiver.disarm();
         if entry.link.receiver.is_ready() {
             entry.vain.forget();
-        } else if entry.vain.count() {
+        } else if let Some(nap) = entry.vain.count() {
             let timer = match &mut self.timer {
                 Some(timer) => timer,
                 none => {
@@ -289,7 +289,7 @@ impl LinkSet {
                 }
             };
             if !others_nap {
-                timer.set(NAP)?;
+                timer.set(nap)?;
             }
             self.epoll.change(entry.link.as_fd(), entry.key, NAPPING)?;
             entry.naps = true;

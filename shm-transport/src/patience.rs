@@ -1,9 +1,6 @@
 use std::time::{Duration, Instant};
 
-use crate::{
-    deadline::Deadline,
-    vain::{NAP, VainWakeUps},
-};
+use crate::{deadline::Deadline, vain::VainWakeUps};
 
 /// How long a wait polls at least before it sleeps, while polling does not pay.
 const MIN_SPIN: Duration = Duration::from_micros(1);
@@ -114,8 +111,8 @@ impl Patience {
             if deadline.has_passed() {
                 return None;
             }
-            if self.vain.count() {
-                nap(deadline.remaining_at_most(Some(NAP)).unwrap_or(NAP));
+            if let Some(time) = self.vain.count() {
+                nap(deadline.remaining_at_most(Some(time)).unwrap_or(time));
                 if let Some(result) = attempt() {
                     return Some(result);
                 }
@@ -242,6 +239,6 @@ mod tests {
         };
         let found = patience.wait(Deadline::NEVER, attempt, sleep, |_| naps.set(naps.get() + 1));
         assert_eq!((found, naps.get()), (Some(()), 100));
-        assert!((100..1000).contains(&sleeps.get()), "{} sleeps", sleeps.get());
+        assert!(sleeps.get() > 100, "{} sleeps", sleeps.get());
     }
 }

@@ -230,9 +230,14 @@ impl Service {
 
     /// Drops the link of a stranger.
     pub fn let_go(&mut self, key: LinkKey) {
+        let end = self.links.get_mut(key).and_then(|link| link.end());
+        self.let_go_of(key, end);
+    }
+
+    fn let_go_of(&mut self, key: LinkKey, end: Option<LinkEnd>) {
         self.strangers.retain(|stranger| *stranger != key);
         let Some(link) = self.links.remove(key) else { return };
-        let end = link.end().map_or("open".into(), end_name);
+        let end = end.map_or("open".into(), end_name);
         *self.ends.entry(end).or_default() += 1;
         self.meter.call("drop", Duration::ZERO, || drop(link));
     }
@@ -286,9 +291,9 @@ impl Service {
         for key in self.strangers.clone() {
             let Self { meter, links, host, .. } = self;
             let Some(link) = links.get_mut(key) else { continue };
-            let peer = link.peer();
+            let (peer, end) = (link.peer(), link.end());
             meter.call("evict", Duration::ZERO, || host.hub().evict(peer));
-            self.let_go(key);
+            self.let_go_of(key, end);
         }
     }
 

@@ -2,6 +2,7 @@
 //! commands, one a line, and answer each with one line.
 
 mod broadcast;
+mod canary;
 mod fleet;
 mod guest;
 mod honest;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         ["messages", path, role, way, spin, work, count] => {
             messages::side(path, role, way, number(spin), number(work), number(count));
         }
+        ["canary", path, canary] => canary::hold(path, canary),
         ["honest", path] => honest::run(path),
         ["hostile", path, program] => hostile::run(path, program),
         ["hostile-programs"] => say(&hostile::names().join(" ")),
