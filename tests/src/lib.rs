@@ -6,6 +6,7 @@
 
 pub mod counts;
 pub mod fleet;
+pub mod guarded;
 pub mod meter;
 pub mod pattern;
 pub mod process;

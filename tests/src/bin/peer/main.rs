@@ -11,6 +11,7 @@ mod hostile;
 mod lease;
 mod limits;
 mod messages;
+mod mutations;
 mod stream;
 
 use std::{
@@ -41,6 +42,9 @@ fn main() -> ExitCode {
         ["hostile", path, program] => hostile::run(path, program),
         ["hostile-programs"] => say(&hostile::names().join(" ")),
         ["scribble", path, seed] => hostile::scribble(path, number(seed)),
+        ["mutations", progress, seed, first, last] => {
+            mutations::run(progress, number(seed), number(first), number(last));
+        }
         ["lease", path] => lease::run(path),
         ["lease-in-namespace", path] => lease::in_namespace(path),
         ["lease-churn", path, log] => lease::churn(path, log, true),
