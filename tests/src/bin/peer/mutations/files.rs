@@ -91,9 +91,12 @@ impl Fleet {
             };
             same &= is_valid;
         }
-        for (id, _) in &self.frames {
-            if let Ok(Some(frame)) = ring.read(*id) {
-                self.is_valid(&frame, changed)?;
+        for (number, (id, slot)) in (0..).zip(&self.frames) {
+            let Ok(Some(frame)) = ring.read(*id) else { continue };
+            let is_valid =
+                frame.position().number() == number && frame.payload() == payload(number);
+            if !is_valid && !changed.hits(slot - 8, 40 + MAX as u64) {
+                return Err(Wrong(format!("frame {id} is another")));
             }
         }
         if let Ok(Some(frame)) = ring.read_newest() {

@@ -181,8 +181,10 @@ impl Kind for Broadcast {
 fn follow(memory: Mapped, at: u64, ring: BroadcastGeometry, changed: &Changed) -> Outcome {
     let is_changed =
         |position: u64| changed.hits(topic::slot(at, position % SLOTS, MAX), 16 + MAX as u64);
-    // What was published, from memory that is as it was.
+    // What was published, from memory that is as it was. A sequence is twice the position, so
+    // positions that differ in the highest bit have the same.
     let is_wrong = |position: u64, value: &[u8]| {
+        let position = position & u64::MAX >> 1;
         !is_changed(position) && !pattern::is_value(position, MAX, value)
     };
     let mut buffer = vec![0; ring.max_payload() as usize];
