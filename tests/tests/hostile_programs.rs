@@ -245,7 +245,7 @@ fn every_call_returns_the_host_idles_and_the_honest_guest_sees_nothing() {
     listed.sort_unstable();
     assert_eq!(known, listed);
 
-    let quiet = Duration::from_millis(amount("SHM_TEST_HOSTILE_MILLIS", 100));
+    let quiet = Duration::from_millis(amount("SHM_TEST_HOSTILE_MILLIS", 60));
     let whole = quiet >= Duration::from_secs(1);
     let only = std::env::var("SHM_TEST_HOSTILE_PROGRAM").ok();
     // What is made once for a process is there before anything is counted.
