@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -30,10 +30,11 @@ use crate::{
         fence,
         foreign::Foreign,
         memory::{self, MapError, Segment},
-        poll::Epoll,
+        poll::{Epoll, Timer},
         process,
         socket::{self, Datagram},
     },
+    vain::VainWakeUps,
     wire::{self, Hello, Refusal, Welcome},
 };
 
@@ -44,6 +45,7 @@ const MAX_WAITING: usize = 512;
 /// Connections taken from the listener in one go.
 const MAX_ACCEPTED: usize = 64;
 const LISTENER: u64 = 0;
+const TIMER: u64 = u64::MAX;
 
 /// The connections of a hub that are not links yet.
 #[derive(Debug)]
@@ -52,6 +54,18 @@ pub(crate) struct Door {
     waiting: Mutex<HashMap<u64, Waiting>>,
     next_token: AtomicU64,
     closed: AtomicBool,
+    caution: Mutex<Caution>,
+}
+
+/// What connections that come to nothing lead to: if there are too many, no more are taken for
+/// a while, and then one at a time. Who attaches waits a little longer; who is attached does not.
+#[derive(Debug, Default)]
+struct Caution {
+    vain: VainWakeUps,
+    one_at_a_time: bool,
+    naps: bool,
+    /// Ends a nap; made for the first one.
+    timer: Option<Timer>,
 }
 
 /// A guest that is about to attach.
@@ -88,7 +102,46 @@ impl Door {
             waiting: Mutex::default(),
             next_token: AtomicU64::new(LISTENER + 1),
             closed: AtomicBool::new(false),
+            caution: Mutex::default(),
         }
+    }
+
+    fn caution(&self) -> MutexGuard<'_, Caution> {
+        self.caution.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many connections have come to nothing.
+    fn be_cautious(&self, listener: BorrowedFd<'_>, failed: usize) -> Result<(), OsError> {
+        let mut caution = self.caution();
+        let nap = (0..failed).filter_map(|_| caution.vain.count()).last();
+        if let Some(nap) = nap.filter(|_| !caution.naps) {
+            // To welcome somebody costs more than to be woken.
+            let nap = 2 * nap;
+            let timer = match &mut caution.timer {
+                Some(timer) => timer,
+                none => {
+                    let timer = Timer::new()?;
+                    self.epoll.add(timer.as_fd(), TIMER, EventFlags::IN)?;
+                    none.insert(timer)
+                }
+            };
+            timer.set(nap)?;
+            self.epoll.change(listener, LISTENER, EventFlags::empty())?;
+            caution.naps = true;
+        }
+        if failed > 0 {
+            caution.one_at_a_time = nap.is_some();
+        }
+        Ok(())
+    }
+
+    fn end_nap(&self, listener: BorrowedFd<'_>) -> Result<(), OsError> {
+        let mut caution = self.caution();
+        caution.naps = false;
+        if let Some(timer) = &caution.timer {
+            timer.clear();
+        }
+        self.epoll.change(listener, LISTENER, EventFlags::IN)
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
@@ -145,9 +198,14 @@ impl HubCore {
         links: &mut impl Extend<Link>,
     ) -> Result<(), OsError> {
         let mut failed = Ok(());
+        let mut in_vain = 0;
         for &(token, _) in tokens {
             if token == LISTENER {
-                failed = failed.and(self.take_connections(listener.as_fd()));
+                failed = failed.and(self.take_connections(listener.as_fd(), &mut in_vain));
+                continue;
+            }
+            if token == TIMER {
+                failed = failed.and(self.door.end_nap(listener.as_fd()));
                 continue;
             }
             let Some(waiting) = self.door.waiting().remove(&token) else { continue };
@@ -161,18 +219,23 @@ impl HubCore {
                     }
                 }
                 Ok(Progress::Attached(link)) => links.extend([*link]),
-                Ok(Progress::Gone) => {}
+                Ok(Progress::Gone) => in_vain += 1,
                 Err(error) => failed = failed.and(Err(error)),
             }
         }
         self.expire();
-        failed
+        failed.and(self.door.be_cautious(listener.as_fd(), in_vain))
     }
 
-    fn take_connections(&self, listener: impl AsFd) -> Result<(), OsError> {
-        for _ in 0..MAX_ACCEPTED {
+    fn take_connections(
+        &self,
+        listener: BorrowedFd<'_>,
+        in_vain: &mut usize,
+    ) -> Result<(), OsError> {
+        let most = if self.door.caution().one_at_a_time { 1 } else { MAX_ACCEPTED };
+        for _ in 0..most {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let socket = match accept_with(&listener, flags) {
+            let socket = match accept_with(listener, flags) {
                 Ok(socket) => Connection::new(socket),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR | Errno::CONNABORTED) => continue,
@@ -182,11 +245,13 @@ impl HubCore {
             if !self.policy.permits(&credentials) {
                 tracing::warn!(?credentials, "guest refused by the credentials policy");
                 self.refuse(&socket, Refusal::NotPermitted);
+                *in_vain += 1;
                 continue;
             }
             if self.door.waiting().len() >= MAX_WAITING || self.door.closed.load(Ordering::Relaxed)
             {
                 self.refuse(&socket, Refusal::Unable);
+                *in_vain += 1;
                 continue;
             }
             let pidfd = process::pidfd_of(socket.as_fd(), credentials.pid);

@@ -10,16 +10,30 @@ const AT_ONCE: u32 = 16;
 const FORGOTTEN: Duration = Duration::from_millis(4);
 /// So many more, and the naps are longer by one.
 const LONGER: u32 = 4;
+/// So many more are counted at most: they decide for how long a flood is remembered.
+const MOST: u32 = 16;
 
 /// Counts wake-ups for nothing. A peer that rings and publishes nothing costs whoever waits
-/// for it a little, and no more: beyond [`AT_ONCE`] wake-ups, one for each nap.
-#[derive(Debug, Default)]
+/// for it a little, and no more: beyond a few wake-ups at once, one for each nap.
+#[derive(Debug)]
 pub(crate) struct VainWakeUps {
+    at_once: u32,
     level: u32,
     last: Option<Instant>,
 }
 
+impl Default for VainWakeUps {
+    fn default() -> Self {
+        Self::allowing(AT_ONCE)
+    }
+}
+
 impl VainWakeUps {
+    /// Of an honest peer there may come `at_once` of them at once.
+    pub(crate) fn allowing(at_once: u32) -> Self {
+        Self { at_once, level: 0, last: None }
+    }
+
     /// Counts one; returns how long a nap the waiter is to take, if any.
     pub(crate) fn count(&mut self) -> Option<Duration> {
         self.count_at(Instant::now())
@@ -31,8 +45,9 @@ impl VainWakeUps {
         if forgotten > 0 {
             self.last = Some(now);
         }
-        self.level = self.level.saturating_sub(forgotten).saturating_add(1).min(2 * AT_ONCE);
-        let beyond = self.level.checked_sub(AT_ONCE).filter(|beyond| *beyond > 0)?;
+        self.level =
+            self.level.saturating_sub(forgotten).saturating_add(1).min(self.at_once + MOST);
+        let beyond = self.level.checked_sub(self.at_once).filter(|beyond| *beyond > 0)?;
         Some(NAP * (1 + beyond / LONGER))
     }
 
@@ -80,7 +95,7 @@ mod tests {
         }
         assert!(nap >= 4 * NAP);
         // A flood that is over is forgotten.
-        now += 2 * AT_ONCE * FORGOTTEN;
+        now += (AT_ONCE + MOST) * FORGOTTEN;
         assert!((0..AT_ONCE).all(|_| vain.count_at(now).is_none()));
     }
 }

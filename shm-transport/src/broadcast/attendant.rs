@@ -100,7 +100,7 @@ impl Attendant {
             hub: Arc::downgrade(hub),
             socket,
             subscriptions: Mutex::new(Some(Vec::new())),
-            requests: Mutex::default(),
+            requests: Mutex::new(VainWakeUps::allowing(MAX_SUBSCRIPTIONS as u32)),
         });
         let watched: Weak<Self> = Arc::downgrade(&attendant);
         watch::watch(attendant.id, watched, (attendant.socket.as_fd(), EventFlags::IN), None)?;
