@@ -63,9 +63,8 @@ pub(crate) struct Door {
 struct Caution {
     vain: VainWakeUps,
     one_at_a_time: bool,
-    naps: bool,
-    /// Ends a nap; made for the first one.
-    timer: Option<Timer>,
+    /// What ends a nap, while there is one.
+    nap: Option<Timer>,
 }
 
 /// A guest that is about to attach.
@@ -114,20 +113,13 @@ impl Door {
     fn be_cautious(&self, listener: BorrowedFd<'_>, failed: usize) -> Result<(), OsError> {
         let mut caution = self.caution();
         let nap = (0..failed).filter_map(|_| caution.vain.count()).last();
-        if let Some(nap) = nap.filter(|_| !caution.naps) {
+        if let Some(nap) = nap.filter(|_| caution.nap.is_none()) {
             // To welcome somebody costs more than to be woken.
             let nap = 2 * nap;
-            let timer = match &mut caution.timer {
-                Some(timer) => timer,
-                none => {
-                    let timer = Timer::new()?;
-                    self.epoll.add(timer.as_fd(), TIMER, EventFlags::IN)?;
-                    none.insert(timer)
-                }
-            };
-            timer.set(nap)?;
+            let timer = Timer::after(nap)?;
+            self.epoll.add(timer.as_fd(), TIMER, EventFlags::IN)?;
             self.epoll.change(listener, LISTENER, EventFlags::empty())?;
-            caution.naps = true;
+            caution.nap = Some(timer);
         }
         if failed > 0 {
             caution.one_at_a_time = nap.is_some();
@@ -136,10 +128,9 @@ impl Door {
     }
 
     fn end_nap(&self, listener: BorrowedFd<'_>) -> Result<(), OsError> {
-        let mut caution = self.caution();
-        caution.naps = false;
-        if let Some(timer) = &caution.timer {
-            timer.clear();
+        if let Some(timer) = self.caution().nap.take() {
+            // A child that was forked just now may hold it open.
+            self.epoll.remove(timer.as_fd());
         }
         self.epoll.change(listener, LISTENER, EventFlags::IN)
     }

@@ -80,8 +80,8 @@ pub struct LinkSet {
     /// Waits since the host was last looked at.
     host_unseen: u32,
     ready: Vec<(u64, EventFlags)>,
-    /// Ends the nap of links whose sockets are not listened to; made when one first is.
-    timer: Option<Timer>,
+    /// Ends the nap of links whose sockets are not listened to, while there are any.
+    nap: Option<Timer>,
 }
 
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl LinkSet {
             with_host: false,
             host_unseen: 0,
             ready: Vec::new(),
-            timer: None,
+            nap: None,
         })
     }
 
@@ -274,22 +274,15 @@ impl LinkSet {
     /// Something came over a link's socket. A link that is woken for nothing too often is not
     /// listened to for a while: what it sends meanwhile is found when all are looked at.
     fn wake_up(&mut self, index: usize) -> Result<(), OsError> {
-        let others_nap = self.links.iter().any(|entry| entry.naps);
         let Some(entry) = self.links.get_mut(index) else { return Ok(()) };
         entry.link.receiver.disarm();
         if entry.link.receiver.is_ready() {
             entry.vain.forget();
         } else if let Some(nap) = entry.vain.count() {
-            let timer = match &mut self.timer {
-                Some(timer) => timer,
-                none => {
-                    let timer = Timer::new()?;
-                    self.epoll.add(timer.as_fd(), TIMER, EventFlags::IN)?;
-                    none.insert(timer)
-                }
-            };
-            if !others_nap {
-                timer.set(nap)?;
+            if self.nap.is_none() {
+                let timer = Timer::after(nap)?;
+                self.epoll.add(timer.as_fd(), TIMER, EventFlags::IN)?;
+                self.nap = Some(timer);
             }
             self.epoll.change(entry.link.as_fd(), entry.key, NAPPING)?;
             entry.naps = true;
@@ -298,8 +291,9 @@ impl LinkSet {
     }
 
     fn end_naps(&mut self) -> Result<(), OsError> {
-        if let Some(timer) = &self.timer {
-            timer.clear();
+        if let Some(timer) = self.nap.take() {
+            // A child that was forked just now may hold it open.
+            self.epoll.remove(timer.as_fd());
         }
         for entry in self.links.iter_mut().filter(|entry| entry.naps) {
             self.epoll.change(entry.link.as_fd(), entry.key, LISTENING)?;

@@ -15,25 +15,13 @@ const MOST: u32 = 16;
 
 /// Counts wake-ups for nothing. A peer that rings and publishes nothing costs whoever waits
 /// for it a little, and no more: beyond a few wake-ups at once, one for each nap.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct VainWakeUps {
-    at_once: u32,
     level: u32,
     last: Option<Instant>,
 }
 
-impl Default for VainWakeUps {
-    fn default() -> Self {
-        Self::allowing(AT_ONCE)
-    }
-}
-
 impl VainWakeUps {
-    /// Of an honest peer there may come `at_once` of them at once.
-    pub(crate) fn allowing(at_once: u32) -> Self {
-        Self { at_once, level: 0, last: None }
-    }
-
     /// Counts one; returns how long a nap the waiter is to take, if any.
     pub(crate) fn count(&mut self) -> Option<Duration> {
         self.count_at(Instant::now())
@@ -45,9 +33,8 @@ impl VainWakeUps {
         if forgotten > 0 {
             self.last = Some(now);
         }
-        self.level =
-            self.level.saturating_sub(forgotten).saturating_add(1).min(self.at_once + MOST);
-        let beyond = self.level.checked_sub(self.at_once).filter(|beyond| *beyond > 0)?;
+        self.level = self.level.saturating_sub(forgotten).saturating_add(1).min(AT_ONCE + MOST);
+        let beyond = self.level.checked_sub(AT_ONCE).filter(|beyond| *beyond > 0)?;
         Some(NAP * (1 + beyond / LONGER))
     }
 

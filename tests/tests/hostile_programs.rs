@@ -31,8 +31,8 @@ const IDLE: f64 = 5.0;
 enum Kind {
     /// It attaches, and then does its worst.
     Guest,
-    /// As `Guest`, and it sends messages without end, well-formed ones: while it does, there is
-    /// something to do.
+    /// As `Guest`, and it sends messages or requests without end, well-formed ones: while it
+    /// does, there is something to do.
     Talker,
     /// As `Guest`, and each of its tries must be refused: it says so.
     Refused,
@@ -99,7 +99,7 @@ const PROGRAMS: &[(&str, Kind, &[&str])] = &[
     ("forks-and-exits", Inside, &[DEAD]),
     ("never-reads", Inside, &[OPEN]),
     ("writes-on-after-hanging-up", Inside, &[DEAD]),
-    ("subscription-flood", Inside, &[OPEN]),
+    ("subscription-flood", Talker, &[OPEN]),
     ("sleep-flood", Inside, &[OPEN]),
     ("wakes-other-guests", Inside, &[OPEN]),
 ];

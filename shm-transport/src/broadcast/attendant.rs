@@ -89,8 +89,6 @@ pub(crate) struct Attendant {
     socket: Connection,
     /// `None` when the guest is not served any more.
     subscriptions: Mutex<Option<Vec<Arc<Subscription>>>>,
-    /// Its requests, each of which costs the watch a little.
-    requests: Mutex<VainWakeUps>,
 }
 
 impl Attendant {
@@ -100,7 +98,6 @@ impl Attendant {
             hub: Arc::downgrade(hub),
             socket,
             subscriptions: Mutex::new(Some(Vec::new())),
-            requests: Mutex::new(VainWakeUps::allowing(MAX_SUBSCRIPTIONS as u32)),
         });
         let watched: Weak<Self> = Arc::downgrade(&attendant);
         watch::watch(attendant.id, watched, (attendant.socket.as_fd(), EventFlags::IN), None)?;
@@ -183,7 +180,6 @@ impl Watched for Attendant {
         match socket::receive(self.socket.as_fd(), &mut message) {
             Ok(Some(Datagram { len: REQUEST, descriptors })) if descriptors.is_empty() => {
                 self.subscribe(Request::decode(message));
-                return self.requests.lock().unwrap_or_else(PoisonError::into_inner).count();
             }
             Err(Errno::AGAIN | Errno::NOMEM | Errno::NOBUFS) => {}
             // It hung up, or sends what no honest guest does: descriptors for which this
