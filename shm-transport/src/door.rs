@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -30,10 +30,11 @@ use crate::{
         fence,
         foreign::Foreign,
         memory::{self, MapError, Segment},
-        poll::Epoll,
+        poll::{Epoll, Timer},
         process,
         socket::{self, Datagram},
     },
+    vain::VainWakeUps,
     wire::{self, Hello, Refusal, Welcome},
 };
 
@@ -44,6 +45,7 @@ const MAX_WAITING: usize = 512;
 /// Connections taken from the listener in one go.
 const MAX_ACCEPTED: usize = 64;
 const LISTENER: u64 = 0;
+const TIMER: u64 = u64::MAX;
 
 /// The connections of a hub that are not links yet.
 #[derive(Debug)]
@@ -52,6 +54,17 @@ pub(crate) struct Door {
     waiting: Mutex<HashMap<u64, Waiting>>,
     next_token: AtomicU64,
     closed: AtomicBool,
+    caution: Mutex<Caution>,
+}
+
+/// What connections that come to nothing lead to: if there are too many, no more are taken for
+/// a while, and then one at a time. Who attaches waits a little longer; who is attached does not.
+#[derive(Debug, Default)]
+struct Caution {
+    vain: VainWakeUps,
+    one_at_a_time: bool,
+    /// What ends a nap, while there is one.
+    nap: Option<Timer>,
 }
 
 /// A guest that is about to attach.
@@ -88,7 +101,38 @@ impl Door {
             waiting: Mutex::default(),
             next_token: AtomicU64::new(LISTENER + 1),
             closed: AtomicBool::new(false),
+            caution: Mutex::default(),
         }
+    }
+
+    fn caution(&self) -> MutexGuard<'_, Caution> {
+        self.caution.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many connections have come to nothing.
+    fn be_cautious(&self, listener: BorrowedFd<'_>, failed: usize) -> Result<(), OsError> {
+        let mut caution = self.caution();
+        let nap = (0..failed).filter_map(|_| caution.vain.count()).last();
+        if let Some(nap) = nap.filter(|_| caution.nap.is_none()) {
+            // To welcome somebody costs more than to be woken.
+            let nap = 2 * nap;
+            let timer = Timer::after(nap)?;
+            self.epoll.add(timer.as_fd(), TIMER, EventFlags::IN)?;
+            self.epoll.change(listener, LISTENER, EventFlags::empty())?;
+            caution.nap = Some(timer);
+        }
+        if failed > 0 {
+            caution.one_at_a_time = nap.is_some();
+        }
+        Ok(())
+    }
+
+    fn end_nap(&self, listener: BorrowedFd<'_>) -> Result<(), OsError> {
+        if let Some(timer) = self.caution().nap.take() {
+            // A child that was forked just now may hold it open.
+            self.epoll.remove(timer.as_fd());
+        }
+        self.epoll.change(listener, LISTENER, EventFlags::IN)
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
@@ -145,9 +189,14 @@ impl HubCore {
         links: &mut impl Extend<Link>,
     ) -> Result<(), OsError> {
         let mut failed = Ok(());
+        let mut in_vain = 0;
         for &(token, _) in tokens {
             if token == LISTENER {
-                failed = failed.and(self.take_connections(listener.as_fd()));
+                failed = failed.and(self.take_connections(listener.as_fd(), &mut in_vain));
+                continue;
+            }
+            if token == TIMER {
+                failed = failed.and(self.door.end_nap(listener.as_fd()));
                 continue;
             }
             let Some(waiting) = self.door.waiting().remove(&token) else { continue };
@@ -161,18 +210,23 @@ impl HubCore {
                     }
                 }
                 Ok(Progress::Attached(link)) => links.extend([*link]),
-                Ok(Progress::Gone) => {}
+                Ok(Progress::Gone) => in_vain += 1,
                 Err(error) => failed = failed.and(Err(error)),
             }
         }
         self.expire();
-        failed
+        failed.and(self.door.be_cautious(listener.as_fd(), in_vain))
     }
 
-    fn take_connections(&self, listener: impl AsFd) -> Result<(), OsError> {
-        for _ in 0..MAX_ACCEPTED {
+    fn take_connections(
+        &self,
+        listener: BorrowedFd<'_>,
+        in_vain: &mut usize,
+    ) -> Result<(), OsError> {
+        let most = if self.door.caution().one_at_a_time { 1 } else { MAX_ACCEPTED };
+        for _ in 0..most {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let socket = match accept_with(&listener, flags) {
+            let socket = match accept_with(listener, flags) {
                 Ok(socket) => Connection::new(socket),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR | Errno::CONNABORTED) => continue,
@@ -182,11 +236,13 @@ impl HubCore {
             if !self.policy.permits(&credentials) {
                 tracing::warn!(?credentials, "guest refused by the credentials policy");
                 self.refuse(&socket, Refusal::NotPermitted);
+                *in_vain += 1;
                 continue;
             }
             if self.door.waiting().len() >= MAX_WAITING || self.door.closed.load(Ordering::Relaxed)
             {
                 self.refuse(&socket, Refusal::Unable);
+                *in_vain += 1;
                 continue;
             }
             let pidfd = process::pidfd_of(socket.as_fd(), credentials.pid);
@@ -237,6 +293,7 @@ impl HubCore {
 
     /// Closes a connection, and frees the entry that was kept for it.
     fn dismiss(&self, waiting: Waiting) {
+        self.door.epoll.remove(waiting.socket.as_fd());
         if let Some(peer) = waiting.own_reservation {
             self.cancel(peer);
         }
@@ -342,6 +399,8 @@ impl HubCore {
         guest_outbox: &Foreign,
     ) -> Result<Option<Link>, OsError> {
         let Waiting { socket, process, stage, own_reservation, .. } = waiting;
+        // What comes now is for the link.
+        self.door.epoll.remove(socket.as_fd());
         let Stage::Welcomed { peer, fences, outbox, control } = stage else { return Ok(None) };
         let give_up = || {
             if let Some(peer) = own_reservation {

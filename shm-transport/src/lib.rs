@@ -90,6 +90,7 @@ mod os;
 mod patience;
 mod rendezvous;
 mod spawn;
+mod vain;
 mod watch;
 mod wire;
 

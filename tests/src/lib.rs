@@ -10,10 +10,13 @@ pub mod fleet;
 pub mod fuzz;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;
+pub mod guarded;
+pub mod meter;
 pub mod pattern;
 pub mod process;
 pub mod raw;
 pub mod raw_host;
+pub mod service;
 
 use std::{
     env, fs,

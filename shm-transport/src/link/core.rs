@@ -5,6 +5,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use rustix::event::epoll::EventFlags;
@@ -298,7 +299,7 @@ impl LinkCore {
     /// Reads what came over the socket: descriptors, and rings of the doorbell.
     pub(crate) fn drain_socket(&self) {
         // Whoever needs what is not there will find out.
-        let _ = self.drain(&mut self.inbox());
+        let _ = self.drain(&mut self.inbox(), inbox::SOME);
     }
 
     /// Something that the peer handed over, which `take` finds in the inbox; `None` if it
@@ -311,7 +312,7 @@ impl LinkCore {
         if let Some(found) = take(&mut inbox) {
             return Ok(Some(found));
         }
-        let drained = self.drain(&mut inbox);
+        let drained = self.drain(&mut inbox, inbox::ALL);
         match take(&mut inbox) {
             None => drained.map(|()| None),
             found => Ok(found),
@@ -327,9 +328,13 @@ impl LinkCore {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn drain(&self, inbox: &mut Inbox) -> Result<(), OsError> {
-        match inbox.drain(self.socket.as_fd()) {
+    fn drain(&self, inbox: &mut Inbox, most: usize) -> Result<(), OsError> {
+        match inbox.drain(self.socket.as_fd(), most) {
             Ok(Drained::Empty) => {}
+            Ok(Drained::Enough) if most < inbox::ALL => {}
+            Ok(Drained::Enough) => {
+                self.end(LinkEnd::Corrupt(Corruption::Socket));
+            }
             Ok(Drained::HungUp) => self.notice_hang_up(),
             Ok(Drained::Starved(error)) => return Err(error),
             Err(corruption) => {
@@ -358,8 +363,13 @@ impl LinkCore {
 }
 
 impl Watched for LinkCore {
-    fn notice(self: Arc<Self>) {
+    fn notice(self: Arc<Self>) -> Option<Duration> {
         self.notice_hang_up();
+        None
+    }
+
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     fn notice_death(self: Arc<Self>) {

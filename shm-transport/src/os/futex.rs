@@ -80,6 +80,12 @@ pub(crate) fn wait_either(
     }
 }
 
+/// Sleeps until `word` no longer is `value`, somebody wakes it, or `timeout` is over.
+pub(crate) fn wait_private((word, value): (&AtomicU32, u32), timeout: Duration) {
+    let timeout = Timespec::try_from(timeout).ok();
+    let _ = futex::wait(word, Flags::PRIVATE, value, timeout.as_ref());
+}
+
 /// Wakes whoever sleeps on a word that processes share.
 pub(crate) fn wake_shared(word: &AtomicU32) {
     wake(word, Flags::empty());

@@ -2,9 +2,11 @@
 //! commands, one a line, and answer each with one line.
 
 mod broadcast;
+mod canary;
 mod fleet;
 mod full;
 mod guest;
+mod honest;
 mod host;
 mod hostile;
 #[cfg(target_arch = "x86_64")]
@@ -12,6 +14,7 @@ mod inject;
 mod lease;
 mod limits;
 mod messages;
+mod mutations;
 mod stream;
 
 use std::{
@@ -37,7 +40,14 @@ fn main() -> ExitCode {
         ["messages", path, role, way, spin, work, count] => {
             messages::side(path, role, way, number(spin), number(work), number(count));
         }
-        ["hostile", path, kind] => hostile::run(path, kind),
+        ["canary", path, canary] => canary::hold(path, canary),
+        ["honest", path] => honest::run(path),
+        ["hostile", path, program] => hostile::run(path, program),
+        ["hostile-programs"] => say(&hostile::names().join(" ")),
+        ["scribble", path, seed] => hostile::scribble(path, number(seed)),
+        ["mutations", progress, seed, first, last] => {
+            mutations::run(progress, number(seed), number(first), number(last));
+        }
         ["lease", path] => lease::run(path),
         ["lease-in-namespace", path] => lease::in_namespace(path),
         ["lease-churn", path, log] => lease::churn(path, log, true),
