@@ -6,6 +6,7 @@
 
 pub mod chaos;
 pub mod counts;
+pub mod creators;
 pub mod fleet;
 pub mod pattern;
 pub mod process;

@@ -2,6 +2,7 @@
 //! commands, one a line, and answer each with one line.
 
 mod broadcast;
+mod creators;
 mod fleet;
 mod guest;
 mod host;
@@ -39,6 +40,9 @@ fn main() -> ExitCode {
         ["lease-in-namespace", path] => lease::in_namespace(path),
         ["lease-churn", path, log] => lease::churn(path, log, true),
         ["lease-churn-on", path, log] => lease::churn(path, log, false),
+        ["creator", path, meeting, creator, rounds] => {
+            creators::race(path, meeting, number(creator), number(rounds));
+        }
         ["limits", kind, path] => limits::run(kind, path),
         ["fleet", directory, node] => fleet::run(directory, node),
         ["fleet-soak", directory, node, life] => fleet::soak(directory, node, life),
