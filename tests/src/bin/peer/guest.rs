@@ -16,8 +16,8 @@ pub(crate) fn by_path(path: &str, ticket: Option<&str>) {
     serve(builder.attach(path, WAIT));
 }
 
-pub(crate) fn inherited() {
-    serve(Guest::attach_inherited(WAIT));
+pub(crate) fn inherited(wait: Duration) {
+    serve(Guest::attach_inherited(wait));
 }
 
 fn serve(attached: Result<Guest, AttachError>) {

@@ -16,6 +16,7 @@ use std::{
     env,
     io::{self, BufRead, Write},
     process::ExitCode,
+    time::Duration,
 };
 
 fn main() -> ExitCode {
@@ -24,7 +25,8 @@ fn main() -> ExitCode {
     match *arguments.as_slice() {
         ["guest", path] => guest::by_path(path, None),
         ["guest", path, ticket] => guest::by_path(path, Some(ticket)),
-        ["inherited"] => guest::inherited(),
+        ["inherited"] => guest::inherited(shm_tests::WAIT),
+        ["inherited", wait] => guest::inherited(Duration::from_millis(number(wait))),
         ["host", path] => host::run(path),
         ["publisher", path, slots, max] => broadcast::publish(path, number(slots), number(max)),
         ["subscriber", path] => broadcast::subscribe(path),
