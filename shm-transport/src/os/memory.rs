@@ -22,6 +22,7 @@ use rustix::{
 };
 use shm_primitives::Mapped;
 
+use super::forked::NotForked;
 use crate::error::{BadDescriptor, OsError};
 
 /// `TMPFS_MAGIC` of statfs(2): what memfds live on, unless they are huge pages.
@@ -39,7 +40,7 @@ const NO_WRITER: SealFlags =
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
     mapped: Mapped,
-    _mapping: Arc<MmapRaw>,
+    _mapping: Arc<NotForked<MmapRaw>>,
 }
 
 impl Segment {
@@ -50,7 +51,7 @@ impl Segment {
         // SAFETY: the mapping covers `len` bytes, page-aligned, and lives as long as
         // `_mapping` beside it; `MmapRaw` never forms references to them.
         let mapped = unsafe { Mapped::new(mapping.as_mut_ptr(), mapping.len()) };
-        Ok(Self { mapped, _mapping: Arc::new(mapping) })
+        Ok(Self { mapped, _mapping: Arc::new(NotForked::new(mapping)) })
     }
 
     /// The door to the memory. Whoever keeps it keeps this segment beside it.
@@ -127,7 +128,7 @@ impl Unsealed {
     }
 
     /// Allocates and maps `len` bytes, more than 0, for writing.
-    pub(crate) fn map(&self, len: u64) -> Result<MmapMut, OsError> {
+    pub(crate) fn map(&self, len: u64) -> Result<NotForked<MmapMut>, OsError> {
         ftruncate(&self.0, len).map_err(|errno| OsError::new("size a payload's memory", errno))?;
         fallocate(&self.0, FallocateFlags::empty(), 0, len)
             .map_err(|errno| OsError::new("allocate a payload's memory", errno))?;
@@ -137,7 +138,7 @@ impl Unsealed {
             .map_err(|error| OsError::new("map a payload's memory", error))?;
         map.advise(Advice::DontFork)
             .map_err(|error| OsError::new("keep memory from forked children", error))?;
-        Ok(map)
+        Ok(NotForked::new(map))
     }
 
     /// Cuts it to `len` bytes and seals it for ever.
@@ -149,7 +150,7 @@ impl Unsealed {
 }
 
 /// Checks that a descriptor is immutable memory of at most `max` bytes, and maps it.
-pub(crate) fn map_sealed(fd: BorrowedFd<'_>, max: u64) -> Result<Mmap, MapError> {
+pub(crate) fn map_sealed(fd: BorrowedFd<'_>, max: u64) -> Result<NotForked<Mmap>, MapError> {
     let size = check(fd, NO_WRITER, Size::AtMost(max))?;
     // Private, because kernels before 6.7 refuse shared mappings of write-sealed files.
     // SAFETY: the seals, checked above, rule out every change to contents and size.
@@ -157,7 +158,7 @@ pub(crate) fn map_sealed(fd: BorrowedFd<'_>, max: u64) -> Result<Mmap, MapError>
         .map_err(|error| OsError::new("map a sealed payload", error))?;
     map.advise(Advice::DontFork)
         .map_err(|error| OsError::new("keep memory from forked children", error))?;
-    Ok(map)
+    Ok(NotForked::new(map))
 }
 
 /// Why a descriptor was not mapped: the other side's fault, or this system's.

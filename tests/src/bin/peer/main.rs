@@ -4,6 +4,7 @@
 mod broadcast;
 mod creators;
 mod fleet;
+mod forks;
 mod guest;
 mod host;
 mod hostile;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         ["fleet", directory, node] => fleet::run(directory, node),
         ["fleet-soak", directory, node, life] => fleet::soak(directory, node, life),
         ["fleet-create", directory] => fleet::create(directory),
+        ["forks", directory] => forks::run(directory),
         ["descriptors"] => say(&shm_tests::counts::holdings().descriptors.to_string()),
         _ => {
             eprintln!("unknown role: {arguments:?}");
