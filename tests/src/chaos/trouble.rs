@@ -28,6 +28,8 @@ const LONGEST_STOP: Duration = Duration::from_millis(400);
 const STOPS_PER_SECOND: f64 = 4.0;
 /// Guests that are asked to leave in a second.
 const FAREWELLS_PER_SECOND: f64 = 1.0;
+/// How often links that do not end are looked for, in a second.
+const LOOKS_PER_SECOND: f64 = 0.2;
 /// A link of a killed guest that has not ended after this hangs.
 const HANG: Duration = Duration::from_secs(20);
 
@@ -85,6 +87,7 @@ impl<'a> Trouble<'a> {
         let mut kills = Recurring::new(self.options.kills_per_second);
         let mut stops = Recurring::new(STOPS_PER_SECOND);
         let mut farewells = Recurring::new(FAREWELLS_PER_SECOND);
+        let mut looks = Recurring::new(LOOKS_PER_SECOND);
         let mut progress = self.options.progress.map(|every| (every, start + every));
         while start.elapsed() < self.options.duration {
             self.keep_alive();
@@ -94,6 +97,8 @@ impl<'a> Trouble<'a> {
                 self.stop_one();
             } else if farewells.is_due(&mut self.random) {
                 self.ask_one_to_leave();
+            } else if looks.is_due(&mut self.random) {
+                self.look_for_hangs();
             } else {
                 thread::sleep(Duration::from_millis(1));
             }
@@ -221,11 +226,14 @@ impl<'a> Trouble<'a> {
         }
     }
 
-    fn say_how_it_goes(&self, start: Instant) {
+    fn look_for_hangs(&self) {
         let hang = self.lives.prune(HANG);
         if hang > 0 {
             self.lives.fail(format!("{hang} links of killed guests do not end"));
         }
+    }
+
+    fn say_how_it_goes(&self, start: Instant) {
         let totals = self.lives.totals();
         println!(
             "{:>5.0} s  {}  {} MiB",
