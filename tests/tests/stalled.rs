@@ -45,6 +45,7 @@ fn a_stopped_guest_is_reported_stalled_and_never_dead() {
     let (mut other, mut next) = attach(&mut host);
     assert_eq!(guest.ask("keep-beating"), "beating");
     other.tell("echo");
+    let made = Instant::now();
     let mut observer = link.heartbeat();
     eventually(|| is_beating(&mut observer));
     let sent = 5;
@@ -53,14 +54,16 @@ fn a_stopped_guest_is_reported_stalled_and_never_dead() {
         link.send(&pattern::message(number, 100), WAIT).unwrap();
     }
     let stop = Duration::from_secs(amount("SHM_TEST_STALL_SECONDS", 2));
+    // A beat that came just before the stop is seen now.
+    let _ = observer.look(PATIENCE);
     let (start, mut reported) = (Instant::now(), None);
-    while start.elapsed() < stop {
+    loop {
+        let is_over = start.elapsed() >= stop;
         match observer.look(PATIENCE) {
             Vitality::Beating => assert_eq!(reported, None, "it beats while it is stopped"),
             Vitality::Stalled { stood_still } => {
                 assert!(stood_still >= PATIENCE && Some(stood_still) > reported);
-                // A beat may have come just before the stop.
-                assert!(stood_still <= start.elapsed() + PATIENCE, "{stood_still:?}");
+                assert!(stood_still <= made.elapsed(), "{stood_still:?}");
                 reported = Some(stood_still);
             }
             ended => panic!("a stopped guest is {ended:?}"),
@@ -72,10 +75,13 @@ fn a_stopped_guest_is_reported_stalled_and_never_dead() {
         assert_eq!(host.hub().statistics().died, 0);
         next.send(b"unharmed", WAIT).unwrap();
         assert_eq!(next.recv(WAIT).unwrap().to_bytes(), "unharmed");
+        if is_over {
+            break;
+        }
     }
     let reported = reported.expect("it was reported");
     println!("stopped for {stop:?}, reported stalled for {reported:?}");
-    assert!(reported + 2 * PATIENCE >= stop, "{reported:?} of {stop:?}");
+    assert!(reported >= stop, "{reported:?} of {stop:?}");
     guest.go_on();
     eventually(|| is_beating(&mut observer));
     // What was sent meanwhile is there, and it goes on as if nothing had been.

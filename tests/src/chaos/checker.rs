@@ -112,9 +112,8 @@ pub struct Counts {
 impl Counts {
     /// Adds what another stream showed.
     pub fn add(&mut self, other: &Self) {
-        let words = self.words();
-        let sums = words.iter().zip(other.words()).map(|(a, b)| a + b).collect::<Vec<_>>();
-        *self = Self::from_words(sums.try_into().unwrap_or_default());
+        let (words, others) = (self.words(), other.words());
+        *self = Self::from_words(std::array::from_fn(|at| words[at] + others[at]));
     }
 
     /// Whether nothing is wrong.
@@ -252,7 +251,7 @@ mod tests {
     use super::*;
     use crate::WAIT;
 
-    /// Sends these numbers, the second part of each damaged if `damage` says so.
+    /// What the checker finds in messages of these numbers, each damaged before it is sent.
     fn counts_of(numbers: &[u64], damage: impl Fn(&mut [u8])) -> Counts {
         let (mut left, mut right) = Link::pair(&LinkConfig::default()).unwrap();
         let mut checker = Checker::new(salt(7, true));

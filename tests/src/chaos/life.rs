@@ -248,6 +248,7 @@ impl Concluded<'_> {
                     fail("it left and slots are in use");
                 }
                 totals.departed += 1;
+                totals.slots_left += *in_flight as u64 + record.in_flight();
             }
             (LinkEnd::PeerDead, Some(ago)) => {
                 totals.died += 1;

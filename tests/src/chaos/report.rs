@@ -34,6 +34,9 @@ pub struct Totals {
     pub to_guest: Counts,
     /// Entries and links that are left of guests that are gone.
     pub entries_left: usize,
+    /// Slots and sealed payloads that were not given back when a guest that had received
+    /// everything left, on either side.
+    pub slots_left: u64,
     /// Everything else that went wrong.
     pub failures: Vec<String>,
 }
@@ -144,6 +147,7 @@ impl Report {
             && self.totals.failures.is_empty()
             && self.failures_before.is_empty()
             && self.totals.entries_left == 0
+            && self.totals.slots_left == 0
             && self.after.is_like(&self.before)
     }
 
@@ -177,6 +181,7 @@ impl Report {
             ("torn", both.torn),
             ("other_failures", self.failures().count() as u64),
             ("entries_left", totals.entries_left as u64),
+            ("slots_left", totals.slots_left),
             ("descriptors_before", before.holdings.descriptors as u64),
             ("descriptors_after", after.holdings.descriptors as u64),
             ("memfds_before", before.holdings.memfds as u64),
