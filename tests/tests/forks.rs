@@ -6,13 +6,16 @@ use std::{
     collections::BTreeMap,
     fs,
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use shm_tests::{Place, eventually, peer};
+use shm_tests::{Place, WAIT, amount, eventually, peer};
+use shm_transport::{CommandExt, Link, SendError};
 
 /// What a process has open, by name, without the numbers that tell sockets and pipes apart.
 fn descriptors_of(pid: u32) -> BTreeMap<String, usize> {
@@ -91,4 +94,36 @@ fn a_program_that_is_started_inherits_nothing() {
     before.wait().expect("it is over");
     assert_eq!(memory_of(started, &place), Vec::<String>::new());
     kill(Pid::from_raw(started as i32), Signal::SIGKILL).expect("it is there");
+}
+
+/// A mapping that a child gets because it was forked just then would be a second one that can
+/// write, and the kernel would not seal the payload.
+#[test]
+fn a_payload_is_sealed_while_other_threads_fork() {
+    let place = Place::new();
+    let mut host = place.small_host();
+    let is_over = AtomicBool::new(false);
+    let (mut left, mut right) = Link::pair(&shm_tests::small()).expect("a pair");
+    thread::scope(|scope| {
+        let sending = scope.spawn(|| {
+            let mut sent = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let mut grant = left.sender.grant(20_000, WAIT)?;
+                grant.fill(7);
+                grant.commit()?;
+                drop(right.recv(WAIT));
+                sent += 1;
+            }
+            Ok::<u64, SendError>(sent)
+        });
+        for _ in 0..amount("SHM_TEST_FORKS", 200) {
+            // This forks; a command that nothing is done for in the child does not.
+            let mut spawned = Command::new("true").spawn_guest(host.hub()).expect("started");
+            spawned.child.wait().expect("it ends");
+            assert!(host.try_accept().expect("it goes on").is_none());
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let sent = sending.join().expect("it does not panic").expect("all are sent");
+        assert!(sent > 0);
+    });
 }

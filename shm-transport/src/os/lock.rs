@@ -48,11 +48,12 @@ impl LockFile {
         HANDLERS.call_once(|| unsafe {
             libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(in_child));
         });
+        // Before the lock: it may have handlers to register.
+        let origin = Origin::here();
         let _none_forked = TABLE.lock();
         let file = open()?;
         let place = TABLE.place(file.as_raw_fd());
-        let (owner, origin) = (process::id(), Origin::here());
-        Ok(Self { file: ManuallyDrop::new(file), place, owner, origin })
+        Ok(Self { file: ManuallyDrop::new(file), place, owner: process::id(), origin })
     }
 
     /// Whether this process opened it. In a forked child it is closed, and its number may be

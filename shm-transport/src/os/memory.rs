@@ -22,7 +22,7 @@ use rustix::{
 };
 use shm_primitives::Mapped;
 
-use super::forked::NotForked;
+use super::forked::{NotForked, none_forked};
 use crate::error::{BadDescriptor, OsError};
 
 /// `TMPFS_MAGIC` of statfs(2): what memfds live on, unless they are huge pages.
@@ -89,6 +89,7 @@ fn seal(fd: BorrowedFd<'_>, seals: SealFlags) -> Result<(), OsError> {
 
 /// Maps new memory for its one writer, and seals it so that it stays the only one.
 pub(crate) fn map_as_writer(fd: BorrowedFd<'_>, size: u64) -> Result<Segment, OsError> {
+    let _until_kept_from_children = none_forked();
     let mapping = MmapOptions::new()
         .len(size as usize)
         .populate()
@@ -102,6 +103,7 @@ pub(crate) fn map_as_writer(fd: BorrowedFd<'_>, size: u64) -> Result<Segment, Os
 /// it allocated, and maps it read-only.
 pub(crate) fn map_as_reader(fd: BorrowedFd<'_>, size: u64) -> Result<Segment, MapError> {
     check(fd, ONE_WRITER, Size::Exactly(size))?;
+    let _until_kept_from_children = none_forked();
     let mapping = MmapOptions::new()
         .len(size as usize)
         .populate()
@@ -132,6 +134,8 @@ impl Unsealed {
         ftruncate(&self.0, len).map_err(|errno| OsError::new("size a payload's memory", errno))?;
         fallocate(&self.0, FallocateFlags::empty(), 0, len)
             .map_err(|errno| OsError::new("allocate a payload's memory", errno))?;
+        // A child with this mapping would keep the payload from being sealed.
+        let _until_kept_from_children = none_forked();
         // SAFETY: the file was made above and never leaves this process before it is
         // sealed, which fails while a writable mapping exists: nobody else changes it.
         let map = unsafe { MmapOptions::new().len(len as usize).populate().map_mut(&self.0) }
@@ -152,6 +156,7 @@ impl Unsealed {
 /// Checks that a descriptor is immutable memory of at most `max` bytes, and maps it.
 pub(crate) fn map_sealed(fd: BorrowedFd<'_>, max: u64) -> Result<NotForked<Mmap>, MapError> {
     let size = check(fd, NO_WRITER, Size::AtMost(max))?;
+    let _until_kept_from_children = none_forked();
     // Private, because kernels before 6.7 refuse shared mappings of write-sealed files.
     // SAFETY: the seals, checked above, rule out every change to contents and size.
     let map = unsafe { MmapOptions::new().len(size as usize).map_copy_read_only(&fd) }
