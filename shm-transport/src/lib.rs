@@ -112,7 +112,10 @@ pub use guest::{Guest, GuestBuilder};
 pub use host::{Host, HostBuilder};
 pub use hub::{Hub, PeerEntry, Reservation};
 pub use lease::{Lease, LeaseError, LeasePolicy};
-pub use link::{CHUNK, Link, Message, Receiver, SealedPayload, SendGrant, Sender, SharedPayload};
+pub use link::{
+    CHUNK, Heartbeat, Link, Message, Receiver, SealedPayload, SendGrant, Sender, SharedPayload,
+    Vitality,
+};
 pub use link_set::{LinkEvent, LinkKey, LinkSet};
 pub use spawn::{CommandExt, SpawnedGuest};
 

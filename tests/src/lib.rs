@@ -5,7 +5,9 @@
 //! long enough for a machine that is busy with other things.
 
 pub mod attempt;
+pub mod chaos;
 pub mod counts;
+pub mod creators;
 pub mod fleet;
 pub mod fuzz;
 #[cfg(target_arch = "x86_64")]

@@ -196,7 +196,10 @@ impl Watched for Attendant {
 
 impl Drop for Attendant {
     fn drop(&mut self) {
-        self.dismiss();
+        // In a forked child the sockets and the watch over them are shared with its parent.
+        if self.socket.is_own() {
+            self.dismiss();
+        }
     }
 }
 
@@ -269,7 +272,9 @@ impl Watched for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        watch::forget(self.id, self.socket.as_fd(), None);
-        self.topic.forget(self.id);
+        if self.socket.is_own() {
+            watch::forget(self.id, self.socket.as_fd(), None);
+            self.topic.forget(self.id);
+        }
     }
 }

@@ -385,6 +385,8 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         match &self.wake {
+            // In a forked child it is its parent's.
+            Wake::Open(_) if !self.subscriptions.core.is_own() => {}
             // It is closed later, on another thread; the host learns of it now.
             Wake::Open(socket) => socket::hang_up(socket.as_fd()),
             Wake::Asked(number) => self.subscriptions.give_up(*number),

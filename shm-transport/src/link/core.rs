@@ -15,13 +15,14 @@ use shm_primitives::{
     header::{Goodbye, goodbye_of, say_goodbye},
     order::HINT,
     outbox::{DATA_BELL, DATA_SLEEP, HEAD, HEARTBEAT, SPACE_BELL, SPACE_SLEEP, dropped_by},
+    pool::Receipt,
 };
 
 use super::inbox::{self, Drained, Inbox};
 use crate::{
     config::LinkGeometry,
     error::{Corruption, LinkEnd, OsError},
-    os::{connection::Connection, futex, memory::Segment, process, socket},
+    os::{connection::Connection, forked::Origin, futex, memory::Segment, process, socket},
     watch::{self, Watched},
 };
 
@@ -58,6 +59,7 @@ pub(crate) trait Registration: fmt::Debug + Send + Sync {
 pub(crate) struct LinkCore {
     /// Names this link among all of this process, for ever.
     pub(crate) id: u64,
+    origin: Origin,
     pub(crate) own: Segment,
     pub(crate) peer: Segment,
     pub(crate) geometry: LinkGeometry,
@@ -100,6 +102,7 @@ impl LinkCore {
             space_waker: Waker::new(ours, SPACE_BELL, theirs, SPACE_SLEEP),
             inbox: Mutex::new(Inbox::new(&geometry)),
             id: watch::new_id(),
+            origin: Origin::here(),
             own,
             peer,
             geometry,
@@ -156,6 +159,22 @@ impl LinkCore {
     pub(crate) fn ring_space(&self) {
         if let Some(mode) = self.space_waker.ring() {
             self.wake(mode, SPACE_BELL);
+        }
+    }
+
+    /// Whether this process has the link, and not one that it was forked from.
+    #[inline(always)]
+    pub(crate) fn is_own(&self) -> bool {
+        self.origin.is_here()
+    }
+
+    /// Gives a slot or a sealed payload of the peer back.
+    #[inline(always)]
+    pub(crate) fn give_back(&self, receipt: &Receipt) {
+        // In a forked child it is its parent's, and the memory is not there.
+        if self.is_own() {
+            receipt.ack(&self.own.mapped());
+            self.ring_space();
         }
     }
 

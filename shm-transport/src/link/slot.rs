@@ -43,7 +43,6 @@ impl SlotBytes {
 
 impl Drop for SlotBytes {
     fn drop(&mut self) {
-        self.receipt.ack(&self.core.own.mapped());
-        self.core.ring_space();
+        self.core.give_back(&self.receipt);
     }
 }

@@ -23,6 +23,7 @@ use rustix::{
 };
 use shm_primitives::Mapped;
 
+use super::forked::{NotForked, none_forked};
 use crate::error::{BadDescriptor, OsError};
 
 /// `TMPFS_MAGIC` of statfs(2): what memfds live on, unless they are huge pages.
@@ -40,7 +41,7 @@ const NO_WRITER: SealFlags =
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
     mapped: Mapped,
-    _mapping: Arc<MmapRaw>,
+    _mapping: Arc<NotForked<MmapRaw>>,
 }
 
 impl Segment {
@@ -51,7 +52,7 @@ impl Segment {
         // SAFETY: the mapping covers `len` bytes, page-aligned, and lives as long as
         // `_mapping` beside it; `MmapRaw` never forms references to them.
         let mapped = unsafe { Mapped::new(mapping.as_mut_ptr(), mapping.len()) };
-        Ok(Self { mapped, _mapping: Arc::new(mapping) })
+        Ok(Self { mapped, _mapping: Arc::new(NotForked::new(mapping)) })
     }
 
     /// The door to the memory. Whoever keeps it keeps this segment beside it.
@@ -118,6 +119,7 @@ fn seal(fd: BorrowedFd<'_>, seals: SealFlags) -> Result<(), OsError> {
 
 /// Maps new memory for its one writer, and seals it so that it stays the only one.
 pub(crate) fn map_as_writer(fd: BorrowedFd<'_>, size: u64) -> Result<Segment, OsError> {
+    let _until_kept_from_children = none_forked();
     let mapping = MmapOptions::new()
         .len(size as usize)
         .populate()
@@ -131,6 +133,7 @@ pub(crate) fn map_as_writer(fd: BorrowedFd<'_>, size: u64) -> Result<Segment, Os
 /// it allocated, and maps it read-only.
 pub(crate) fn map_as_reader(fd: BorrowedFd<'_>, size: u64) -> Result<Segment, MapError> {
     check(fd, ONE_WRITER, Size::Exactly(size))?;
+    let _until_kept_from_children = none_forked();
     let mapping = MmapOptions::new()
         .len(size as usize)
         .populate()
@@ -159,14 +162,19 @@ impl Unsealed {
     /// Allocates and maps `len` bytes, more than 0, for writing.
     pub(crate) fn map(&self, len: u64) -> Result<MmapMut, OsError> {
         make_room(self.0.as_fd(), len)
+    pub(crate) fn map(&self, len: u64) -> Result<NotForked<MmapMut>, OsError> {
+        ftruncate(&self.0, len).map_err(|errno| OsError::new("size a payload's memory", errno))?;
+        fallocate(&self.0, FallocateFlags::empty(), 0, len)
             .map_err(|errno| OsError::new("allocate a payload's memory", errno))?;
+        // A child with this mapping would keep the payload from being sealed.
+        let _until_kept_from_children = none_forked();
         // SAFETY: the file was made above and never leaves this process before it is
         // sealed, which fails while a writable mapping exists: nobody else changes it.
         let map = unsafe { MmapOptions::new().len(len as usize).populate().map_mut(&self.0) }
             .map_err(|error| OsError::new("map a payload's memory", error))?;
         map.advise(Advice::DontFork)
             .map_err(|error| OsError::new("keep memory from forked children", error))?;
-        Ok(map)
+        Ok(NotForked::new(map))
     }
 
     /// Cuts it to `len` bytes and seals it for ever.
@@ -178,15 +186,16 @@ impl Unsealed {
 }
 
 /// Checks that a descriptor is immutable memory of at most `max` bytes, and maps it.
-pub(crate) fn map_sealed(fd: BorrowedFd<'_>, max: u64) -> Result<Mmap, MapError> {
+pub(crate) fn map_sealed(fd: BorrowedFd<'_>, max: u64) -> Result<NotForked<Mmap>, MapError> {
     let size = check(fd, NO_WRITER, Size::AtMost(max))?;
+    let _until_kept_from_children = none_forked();
     // Private, because kernels before 6.7 refuse shared mappings of write-sealed files.
     // SAFETY: the seals, checked above, rule out every change to contents and size.
     let map = unsafe { MmapOptions::new().len(size as usize).map_copy_read_only(&fd) }
         .map_err(|error| OsError::new("map a sealed payload", error))?;
     map.advise(Advice::DontFork)
         .map_err(|error| OsError::new("keep memory from forked children", error))?;
-    Ok(map)
+    Ok(NotForked::new(map))
 }
 
 /// Why a descriptor was not mapped: the other side's fault, or this system's.

@@ -25,7 +25,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::memory::Segment;
+use super::{forked::none_forked, memory::Segment};
 use crate::error::OsError;
 
 /// A directory that belongs to this user and that nobody else can write.
@@ -246,6 +246,7 @@ pub(crate) fn map(file: &File, size: u64) -> Result<Segment, OsError> {
     let len = usize::try_from(size).map_err(|_| {
         OsError::new("map a fleet's memory", io::Error::from_raw_os_error(libc::ENOMEM))
     })?;
+    let _until_kept_from_children = none_forked();
     let mapping = MmapOptions::new()
         .len(len)
         .map_raw(file)

@@ -4,7 +4,7 @@ use std::{os::fd::AsFd, thread, time::Duration};
 
 use nix::unistd::{ForkResult, fork};
 use shm_tests::{WAIT, counts, pattern};
-use shm_transport::{AttachError, Deadline, Guest, Message, PeerId};
+use shm_transport::{AttachError, Deadline, Guest, Message, PeerId, Vitality};
 
 use crate::{command, say};
 
@@ -16,8 +16,8 @@ pub(crate) fn by_path(path: &str, ticket: Option<&str>) {
     serve(builder.attach(path, WAIT));
 }
 
-pub(crate) fn inherited() {
-    serve(Guest::attach_inherited(WAIT));
+pub(crate) fn inherited(wait: Duration) {
+    serve(Guest::attach_inherited(wait));
 }
 
 fn serve(attached: Result<Guest, AttachError>) {
@@ -84,6 +84,17 @@ fn serve(attached: Result<Guest, AttachError>) {
             "beat" => {
                 guest.link.beat();
                 guest.link.peer_heartbeat().to_string()
+            }
+            // Beats on a thread of its own until the link ends.
+            "keep-beating" => {
+                let mut heartbeat = guest.link.heartbeat();
+                thread::spawn(move || {
+                    while !matches!(heartbeat.look(WAIT), Vitality::Ended(_)) {
+                        heartbeat.beat();
+                        thread::sleep(Duration::from_millis(5));
+                    }
+                });
+                "beating".into()
             }
             // A child that keeps all descriptors and does nothing.
             "fork" => fork_a_sleeper(&guest),

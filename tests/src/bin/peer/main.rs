@@ -5,6 +5,9 @@ mod broadcast;
 mod canary;
 mod fleet;
 mod full;
+mod creators;
+mod fleet;
+mod forks;
 mod guest;
 mod honest;
 mod host;
@@ -21,6 +24,7 @@ use std::{
     env,
     io::{self, BufRead, Write},
     process::ExitCode,
+    time::Duration,
 };
 
 fn main() -> ExitCode {
@@ -29,7 +33,8 @@ fn main() -> ExitCode {
     match *arguments.as_slice() {
         ["guest", path] => guest::by_path(path, None),
         ["guest", path, ticket] => guest::by_path(path, Some(ticket)),
-        ["inherited"] => guest::inherited(),
+        ["inherited"] => guest::inherited(shm_tests::WAIT),
+        ["inherited", wait] => guest::inherited(Duration::from_millis(number(wait))),
         ["host", path] => host::run(path),
         ["publisher", path, slots, max] => broadcast::publish(path, number(slots), number(max)),
         ["subscriber", path] => broadcast::subscribe(path),
@@ -58,6 +63,8 @@ fn main() -> ExitCode {
             let mask = u32::from_str_radix(mask, 8).expect("an umask");
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
             say(&shm_tests::attempt::attempt(what, path.as_ref()));
+        ["creator", path, meeting, creator, rounds] => {
+            creators::race(path, meeting, number(creator), number(rounds));
         }
         ["limits", kind, path] => limits::run(kind, path),
         ["fleet", directory, node] => fleet::run(directory, node),
@@ -67,6 +74,7 @@ fn main() -> ExitCode {
         ["inject", group] => inject::names_of(group),
         #[cfg(target_arch = "x86_64")]
         ["inject", operation, directory] => inject::run(operation, directory),
+        ["forks", directory] => forks::run(directory),
         ["descriptors"] => say(&shm_tests::counts::holdings().descriptors.to_string()),
         _ => {
             eprintln!("unknown role: {arguments:?}");
