@@ -9,6 +9,7 @@ mod hostile;
 mod lease;
 mod limits;
 mod messages;
+mod steps;
 mod stream;
 
 use std::{
@@ -43,6 +44,8 @@ fn main() -> ExitCode {
         ["fleet", directory, node] => fleet::run(directory, node),
         ["fleet-soak", directory, node, life] => fleet::soak(directory, node, life),
         ["fleet-create", directory] => fleet::create(directory),
+        ["stepped-guest", path, operation] => steps::guest(path, operation),
+        ["stepped-host", path, operation] => steps::host(path, operation),
         ["descriptors"] => say(&shm_tests::counts::holdings().descriptors.to_string()),
         _ => {
             eprintln!("unknown role: {arguments:?}");

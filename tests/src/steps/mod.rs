@@ -1,0 +1,279 @@
+//! One operation of another process, run instruction by instruction and ended by a kill after
+//! any of them. What survives is checked after each kill.
+//!
+//! The *victim* is a role of the helper. It prepares, [`begin`]s, does the operation and
+//! [`end`]s: both stop it for the test that traces it; see ptrace(2). Only the thread of the
+//! operation is traced and stepped, its others run as ever. A *trial* makes a victim, kills
+//! it where the [`Strike`] says, and returns what became of the operation. [`sweep`] makes
+//! trials for one instruction after the other.
+//!
+//! `SHM_TEST_STEPS=0` is the whole form: a kill after every instruction of every operation.
+//! Any other number is about how many there are for each operation, at even distances; where
+//! the outcome differs between two of them, the instruction that makes the difference is
+//! searched for.
+
+pub mod operation;
+pub mod scene;
+pub mod survivor;
+mod victim;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+pub use self::victim::{Stop, Victim, begin, end};
+use crate::{
+    amount,
+    counts::{Holdings, holdings},
+    eventually,
+};
+
+/// How many kills an operation gets in the short form.
+const SHORT: u64 = 12;
+
+/// Where a trial kills its victim.
+#[derive(Debug)]
+pub struct Strike<'a> {
+    plan: Plan<'a>,
+    /// Instructions that the victim has done.
+    steps: u64,
+    came_to_its_end: bool,
+}
+
+#[derive(Debug)]
+enum Plan<'a> {
+    /// At the end of the operation. Notes after how many instructions each of its system
+    /// calls returned.
+    AtEnd(&'a mut Vec<u64>),
+    /// After so many instructions. It is let run up to the last system call before.
+    After(u64, &'a [u64]),
+    /// Asleep in a system call.
+    Asleep,
+}
+
+impl<'a> Strike<'a> {
+    /// At the end of the operation; notes its way.
+    pub fn at_end(route: &'a mut Vec<u64>) -> Self {
+        Self::new(Plan::AtEnd(route))
+    }
+
+    /// After so many instructions of an operation whose way is known.
+    #[must_use]
+    pub fn after(instructions: u64, route: &'a [u64]) -> Self {
+        Self::new(Plan::After(instructions, route))
+    }
+
+    fn new(plan: Plan<'a>) -> Self {
+        Self { plan, steps: 0, came_to_its_end: false }
+    }
+
+    /// Runs the victim from its beginning to where it is to be killed, and stops it there.
+    pub fn run(&mut self, victim: &Victim) {
+        self.run_beside(victim, || false);
+    }
+
+    /// Like [`run`](Self::run). Whenever the victim sleeps in a system call, `wake` is called
+    /// and says whether it does something about it. If not the victim stays there.
+    ///
+    /// # Panics
+    ///
+    /// If the victim ends or hangs.
+    pub fn run_beside(&mut self, victim: &Victim, mut wake: impl FnMut() -> bool) {
+        let stop = match &mut self.plan {
+            Plan::AtEnd(route) => loop {
+                let is_call = victim.is_at_call();
+                match victim.step(&mut wake) {
+                    Stop::Trap => self.steps += 1,
+                    stop => break stop,
+                }
+                if is_call {
+                    route.push(self.steps);
+                }
+            },
+            Plan::After(instructions, route) => {
+                let calls = route.partition_point(|returned| returned <= instructions);
+                // A stop where each begins and where it ends.
+                let mut stop = Stop::Trap;
+                for _ in 0..calls * 2 {
+                    stop = victim.to_call(&mut wake);
+                    if stop != Stop::Trap {
+                        break;
+                    }
+                }
+                self.steps = calls.checked_sub(1).and_then(|last| route.get(last)).map_or(0, |n| *n);
+                while stop == Stop::Trap && self.steps < *instructions {
+                    stop = victim.step(&mut wake);
+                    self.steps += 1;
+                }
+                stop
+            }
+            Plan::Asleep => loop {
+                match victim.to_call(&mut || false) {
+                    Stop::Trap => {}
+                    stop => break stop,
+                }
+            },
+        };
+        if matches!(self.plan, Plan::Asleep) {
+            assert_eq!(stop, Stop::Asleep, "it is to sleep");
+        }
+        self.came_to_its_end = stop == Stop::End;
+    }
+
+    /// Whether the victim came to the end of its operation.
+    #[must_use]
+    pub fn came_to_its_end(&self) -> bool {
+        self.came_to_its_end
+    }
+}
+
+/// What a sweep needs to know of an operation.
+#[derive(Clone, Copy, Debug)]
+pub struct Sweep<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Every outcome that there can be, from that of a kill before the first instruction to
+    /// that of a kill after the last one.
+    pub outcomes: &'a [&'static str],
+    /// Whether it sleeps in a system call; then it is also killed there.
+    pub sleeps: bool,
+}
+
+/// Kills operations of a test file are counted here.
+static KILLS: AtomicU64 = AtomicU64::new(0);
+
+/// Only one test of a process sweeps at a time: what the process holds is counted.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How far apart the kills of an operation of so many instructions are.
+#[must_use]
+pub fn stride(instructions: u64) -> u64 {
+    match amount("SHM_TEST_STEPS", SHORT) {
+        0 => 1,
+        // Odd strides do not run in step with loops.
+        kills => (instructions / kills) | 1,
+    }
+}
+
+impl Sweep<'_> {
+    /// Makes a trial for each place to kill at; after each, this process holds what it held
+    /// after the first one. Prints what became of all.
+    ///
+    /// # Panics
+    ///
+    /// If a trial does, if there is an outcome that there must not be, if that of a kill
+    /// before or after the operation did not occur, or, in the whole form, any of them.
+    pub fn run(&self, mut trial: impl FnMut(&mut Strike<'_>) -> &'static str) {
+        let begun = Instant::now();
+        let mut route = Vec::new();
+        let mut tally = Tally { sweep: self, counts: vec![0; self.outcomes.len()], held: None };
+        let mut at_end = Strike::at_end(&mut route);
+        let last = tally.trial(&mut at_end, "at its end", &mut trial);
+        let all = at_end.steps;
+        assert_eq!(last, self.outcomes.len() - 1, "{}: the outcome of all of it", self.name);
+        let mut at = |instructions: u64, tally: &mut Tally<'_>| {
+            let place = format!("after {instructions} of {all} instructions");
+            tally.trial(&mut Strike::after(instructions, &route), &place, &mut trial)
+        };
+        let (mut before, mut kills, stride) = ((0, 0), 0, stride(all));
+        for instructions in (0..all).step_by(stride as usize).chain([all]) {
+            let now = (instructions, at(instructions, &mut tally));
+            kills += 1;
+            // The instruction between two kills that makes the difference.
+            let mut low = before;
+            let mut high = now;
+            while low.1 != high.1 && high.0 - low.0 > 1 {
+                let middle = low.0 + (high.0 - low.0) / 2;
+                let found = (middle, at(middle, &mut tally));
+                kills += 1;
+                if found.1 == low.1 { low = found } else { high = found }
+            }
+            before = now;
+        }
+        if self.sleeps {
+            tally.trial(&mut Strike::new(Plan::Asleep), "asleep", &mut trial);
+            kills += 1;
+        }
+        let counts = tally.finish(stride == 1);
+        println!(
+            "{}: {all} instructions, {} system calls, {kills} kills, 0 bad: {counts} \
+             ({:.1} s; {} kills so far)",
+            self.name,
+            route.len(),
+            begun.elapsed().as_secs_f64(),
+            KILLS.load(Ordering::Relaxed),
+        );
+    }
+}
+
+struct Tally<'a> {
+    sweep: &'a Sweep<'a>,
+    counts: Vec<u64>,
+    /// What this process holds between two trials.
+    held: Option<Holdings>,
+}
+
+impl Tally<'_> {
+    fn trial(
+        &mut self,
+        strike: &mut Strike<'_>,
+        place: &str,
+        trial: &mut impl FnMut(&mut Strike<'_>) -> &'static str,
+    ) -> usize {
+        let name = self.sweep.name;
+        // The place is what is needed to see it again.
+        let outcome = catch_unwind(AssertUnwindSafe(|| trial(strike))).unwrap_or_else(|panic| {
+            eprintln!("{name}: killed {place}: bad");
+            resume_unwind(panic)
+        });
+        let rank = self.sweep.outcomes.iter().position(|known| *known == outcome);
+        let rank = rank.unwrap_or_else(|| panic!("{name}: killed {place}: {outcome}"));
+        self.counts[rank] += 1;
+        KILLS.fetch_add(1, Ordering::Relaxed);
+        match self.held {
+            None => self.held = Some(settled()),
+            // A thread that has just ended may still be about to let go.
+            Some(held) => {
+                let mut now = holdings();
+                if now != held {
+                    let wait = || eventually(|| (holdings() == held).then_some(()));
+                    let _ = catch_unwind(AssertUnwindSafe(wait));
+                    now = holdings();
+                }
+                assert_eq!(now, held, "{name}: killed {place}: what this process holds");
+            }
+        }
+        rank
+    }
+
+    fn finish(&self, whole: bool) -> String {
+        let all = self.sweep.outcomes.iter().zip(&self.counts);
+        let ends = [0, self.counts.len() - 1];
+        for (rank, (outcome, count)) in all.clone().enumerate() {
+            let must_be = whole || ends.contains(&rank);
+            assert!(*count > 0 || !must_be, "{}: never {outcome}", self.sweep.name);
+        }
+        all.map(|(outcome, count)| format!("{outcome} {count}")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What this process holds when that does not change any more.
+fn settled() -> Holdings {
+    let mut last = holdings();
+    loop {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let now = holdings();
+        if now == last {
+            return now;
+        }
+        last = now;
+    }
+}
