@@ -25,3 +25,51 @@ fn kill_both(operations: &[Operation]) {
 fn of_a_message_in_the_ring_there_is_all_or_nothing() {
     kill_both(&[SendInline, SendAtTheWrap]);
 }
+
+#[test]
+fn of_a_batch_there_is_nothing_or_what_is_published_together() {
+    kill_both(&[SendBatch, SendBatchAtTheWrap, SendBatchInParts]);
+}
+
+#[test]
+fn of_a_message_beside_the_ring_there_is_all_or_nothing() {
+    kill_both(&[SendSlot, SendFirstSlot, SendSlotOfNextExtent, SendSealed, SendShared]);
+}
+
+#[test]
+fn a_grant_is_sent_when_it_is_committed_and_never_when_it_is_aborted() {
+    kill_both(&[GrantInline, GrantSlot, GrantSealed, GrantsAborted]);
+}
+
+#[test]
+fn whoever_sleeps_is_woken_or_told_of_the_death() {
+    kill_both(&[SendToSleeper, SendToSleepingSet, RecvFromSleeper]);
+}
+
+#[test]
+fn whoever_dies_receiving_has_given_back_a_message_or_has_not() {
+    kill_both(&[
+        RecvInline,
+        RecvInlineInto,
+        RecvSlot,
+        RecvFirstSlot,
+        RecvSlotInto,
+        RecvSealed,
+        RecvSealedInto,
+    ]);
+}
+
+#[test]
+fn messages_are_given_back_one_by_one_in_any_order() {
+    kill_both(&[ReleaseInOrder, ReleaseOutOfOrder]);
+}
+
+#[test]
+fn whoever_dies_on_the_way_into_sleep_or_out_of_it_is_dead() {
+    kill_both(&[Sleep, SleepInSet, SleepForRoom]);
+}
+
+#[test]
+fn whoever_dies_leaving_is_dead_before_the_goodbye_and_has_departed_after_it() {
+    kill_both(&[Detach, Drop]);
+}

@@ -7,10 +7,11 @@
 //! it where the [`Strike`] says, and returns what became of the operation. [`sweep`] makes
 //! trials for one instruction after the other.
 //!
-//! `SHM_TEST_STEPS=0` is the whole form: a kill after every instruction of every operation.
-//! Any other number is about how many there are for each operation, at even distances; where
-//! the outcome differs between two of them, the instruction that makes the difference is
-//! searched for.
+//! `SHM_TEST_STEPS=0` is the whole form: a kill after every instruction of every operation,
+//! but in stretches of more than 4,000 instructions without a system call (loops that poll)
+//! after every 97th of what is beyond. Any other number is about how many kills there are for
+//! each operation, at even distances and not in what is beyond; where the outcome differs
+//! between two of them, the instruction that makes the difference is searched for.
 
 pub mod operation;
 pub mod scene;
@@ -26,7 +27,7 @@ use std::{
     time::Instant,
 };
 
-pub use self::victim::{Stop, Victim, begin, end};
+pub use self::victim::{Stop, Victim, Wake, begin, end};
 use crate::{
     amount,
     counts::{Holdings, holdings},
@@ -34,7 +35,11 @@ use crate::{
 };
 
 /// How many kills an operation gets in the short form.
-const SHORT: u64 = 12;
+const SHORT: u64 = 8;
+/// Instructions after a system call that are reached quickly.
+const NEAR: u64 = 4000;
+/// The distance of kills further on.
+const FAR: u64 = 97;
 
 /// Where a trial kills its victim.
 #[derive(Debug)]
@@ -74,7 +79,7 @@ impl<'a> Strike<'a> {
 
     /// Runs the victim from its beginning to where it is to be killed, and stops it there.
     pub fn run(&mut self, victim: &Victim) {
-        self.run_beside(victim, || false);
+        self.go(victim, None);
     }
 
     /// Like [`run`](Self::run). Whenever the victim sleeps in a system call, `wake` is called
@@ -84,6 +89,10 @@ impl<'a> Strike<'a> {
     ///
     /// If the victim ends or hangs.
     pub fn run_beside(&mut self, victim: &Victim, mut wake: impl FnMut() -> bool) {
+        self.go(victim, Some(&mut wake));
+    }
+
+    fn go(&mut self, victim: &Victim, mut wake: Wake<'_>) {
         let stop = match &mut self.plan {
             Plan::AtEnd(route) => loop {
                 let is_call = victim.is_at_call();
@@ -105,7 +114,8 @@ impl<'a> Strike<'a> {
                         break;
                     }
                 }
-                self.steps = calls.checked_sub(1).and_then(|last| route.get(last)).map_or(0, |n| *n);
+                self.steps =
+                    calls.checked_sub(1).and_then(|last| route.get(last)).map_or(0, |n| *n);
                 while stop == Stop::Trap && self.steps < *instructions {
                     stop = victim.step(&mut wake);
                     self.steps += 1;
@@ -113,7 +123,7 @@ impl<'a> Strike<'a> {
                 stop
             }
             Plan::Asleep => loop {
-                match victim.to_call(&mut || false) {
+                match victim.to_call(&mut Some(&mut || false)) {
                     Stop::Trap => {}
                     stop => break stop,
                 }
@@ -153,13 +163,18 @@ pub fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How far apart the kills of an operation of so many instructions are.
+/// After how many instructions an operation of so many is killed, and whether that is the
+/// whole form; `route` is when its system calls returned.
 #[must_use]
-pub fn stride(instructions: u64) -> u64 {
-    match amount("SHM_TEST_STEPS", SHORT) {
-        0 => 1,
-        // Odd strides do not run in step with loops.
-        kills => (instructions / kills) | 1,
+pub fn places(instructions: u64, route: &[u64], kills: u64) -> (Vec<u64>, bool) {
+    let last_call = |at: u64| match route.partition_point(|returned| *returned <= at) {
+        0 => 0,
+        calls => route[calls - 1],
+    };
+    let is_near = |at: &u64| at - last_call(*at) <= NEAR;
+    match kills {
+        0 => ((0..=instructions).filter(|at| is_near(at) || at % FAR == 0).collect(), true),
+        _ => ((0..=instructions).filter(is_near).collect(), false),
     }
 }
 
@@ -183,16 +198,19 @@ impl Sweep<'_> {
             let place = format!("after {instructions} of {all} instructions");
             tally.trial(&mut Strike::after(instructions, &route), &place, &mut trial)
         };
-        let (mut before, mut kills, stride) = ((0, 0), 0, stride(all));
-        for instructions in (0..all).step_by(stride as usize).chain([all]) {
-            let now = (instructions, at(instructions, &mut tally));
+        let wanted = amount("SHM_TEST_STEPS", SHORT);
+        let (places, whole) = places(all, &route, wanted);
+        // Odd strides do not run in step with loops.
+        let stride = if whole { 1 } else { (places.len() / wanted as usize) | 1 };
+        let (mut before, mut kills) = ((0, 0), 0);
+        for index in (0..places.len()).step_by(stride).chain([places.len() - 1]) {
+            let now = (index, at(places[index], &mut tally));
             kills += 1;
             // The instruction between two kills that makes the difference.
-            let mut low = before;
-            let mut high = now;
+            let (mut low, mut high) = (before, now);
             while low.1 != high.1 && high.0 - low.0 > 1 {
                 let middle = low.0 + (high.0 - low.0) / 2;
-                let found = (middle, at(middle, &mut tally));
+                let found = (middle, at(places[middle], &mut tally));
                 kills += 1;
                 if found.1 == low.1 { low = found } else { high = found }
             }
@@ -202,7 +220,7 @@ impl Sweep<'_> {
             tally.trial(&mut Strike::new(Plan::Asleep), "asleep", &mut trial);
             kills += 1;
         }
-        let counts = tally.finish(stride == 1);
+        let counts = tally.finish(whole);
         println!(
             "{}: {all} instructions, {} system calls, {kills} kills, 0 bad: {counts} \
              ({:.1} s; {} kills so far)",

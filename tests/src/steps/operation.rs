@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use shm_transport::{Link, LinkConfig, LinkEvent, LinkSet, Message, SharedPayload};
+use shm_transport::{Link, LinkConfig, LinkEvent, LinkSet, Message, SharedPayload, SizeClass};
 
 use crate::{WAIT, pattern::message, small};
 
@@ -12,7 +12,7 @@ pub const INLINE: usize = 128;
 /// Bytes of a message that goes through a slot.
 pub const SLOT: usize = 1000;
 /// Bytes of a message that goes in sealed memory.
-pub const SEALED: usize = 20_000;
+pub const SEALED: usize = 1200;
 /// How many messages of [`INLINE`] bytes fill a ring in which the victim's first message is.
 pub const FILL: u64 = 7;
 
@@ -130,7 +130,8 @@ impl Operation {
     pub fn config(self) -> LinkConfig {
         let ring_capacity = if self == Self::SendBatchInParts { 16 << 10 } else { 1 << 10 };
         // Who waits sleeps at once.
-        LinkConfig { ring_capacity, spin: Duration::ZERO, ..small() }
+        let size_classes = vec![SizeClass { slot_size: 1 << 10, extent_slots: 2, max_extents: 2 }];
+        LinkConfig { ring_capacity, size_classes, spin: Duration::ZERO, ..small() }
     }
 
     /// Lengths of the messages that the victim sends before the operation, after message 0.
@@ -157,7 +158,7 @@ impl Operation {
             Self::SleepForRoom => vec![INLINE],
             Self::SendBatch => vec![60; 5],
             Self::SendBatchAtTheWrap => vec![100; 3],
-            Self::SendBatchInParts => vec![100; 100],
+            Self::SendBatchInParts => vec![1000; 12],
             Self::SendSlot | Self::SendFirstSlot | Self::SendSlotOfNextExtent | Self::GrantSlot => {
                 vec![SLOT]
             }
@@ -175,7 +176,7 @@ impl Operation {
             Self::SendBatch => &[0, 5],
             Self::SendBatchAtTheWrap => &[0, 3],
             // 4 KiB at a time: a part ends with the message that makes it full.
-            Self::SendBatchInParts => &[0, 41, 82, 100],
+            Self::SendBatchInParts => &[0, 5, 10, 12],
             _ => &[0, 1],
         }
     }
@@ -207,11 +208,12 @@ impl Operation {
             | Self::SendAtTheWrap
             | Self::SendSlot
             | Self::SendFirstSlot
-            | Self::SendSlotOfNextExtent
             | Self::SendSealed
             | Self::SendToSleeper
             | Self::SendToSleepingSet
             | Self::SleepForRoom => Box::new(move || link.send(&one, WAIT).expect("sent")),
+            // Does not wait for a slot of the first one.
+            Self::SendSlotOfNextExtent => Box::new(move || link.try_send(&one).expect("sent")),
             Self::SendBatch | Self::SendBatchAtTheWrap | Self::SendBatchInParts => {
                 Box::new(move || link.sender.send_batch(&messages, WAIT).expect("sent"))
             }

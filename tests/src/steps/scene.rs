@@ -57,14 +57,17 @@ pub fn kill_guests(helper: &str, operation: Operation) {
     let name = format!("guest, {operation}");
     let sweep = Sweep { name: &name, outcomes: outcomes(operation), sleeps: operation.sleeps() };
     sweep.run(|strike| {
-        let victim =
-            Victim::start(&mut command(helper, "stepped-guest", host.path(), &name[7..]));
+        let victim = Victim::start(&mut command(helper, "stepped-guest", host.path(), &name[7..]));
         let mut link = host.accept(WAIT).expect("a guest");
         hear(&mut link);
         Survivor::help(operation, &mut link);
         victim.wait_for_begin();
         let mut survivor = Survivor::new(operation, link);
-        strike.run_beside(&victim, || survivor.wake());
+        if operation.sleeps() {
+            strike.run_beside(&victim, || survivor.wake());
+        } else {
+            strike.run(&victim);
+        }
         survivor.look();
         victim.kill();
         let outcome = survivor.settle();
@@ -95,7 +98,11 @@ pub fn kill_hosts(helper: &str, operation: Operation) {
         Survivor::help(operation, &mut link);
         victim.wait_for_begin();
         let mut survivor = Survivor::new(operation, link);
-        strike.run_beside(&victim, || survivor.wake());
+        if operation.sleeps() {
+            strike.run_beside(&victim, || survivor.wake());
+        } else {
+            strike.run(&victim);
+        }
         survivor.look();
         victim.kill();
         assert_eq!(names(&hub), ["hub", "hub.lock"]);

@@ -33,7 +33,7 @@ pub struct Survivor {
 
 #[derive(Debug)]
 enum Side {
-    Awake(Link),
+    Awake(Box<Link>),
     /// In a call of its own; it returns its link and whether it got what it waited for.
     Asleep(JoinHandle<(Link, Result<(), LinkEnd>)>),
     Gone,
@@ -95,7 +95,11 @@ impl Survivor {
             woke: false,
             kept: 0,
         };
-        let fill = |link: &mut Link| while link.try_send(&[7; INLINE]).is_ok() {};
+        // To the last byte: then there is room again when the first message is given back.
+        let fill = |link: &mut Link| {
+            while link.try_send(&[7; INLINE]).is_ok() {}
+            while link.try_send(&[7]).is_ok() {}
+        };
         match operation {
             // These it receives later.
             Operation::SleepForRoom | Operation::Detach | Operation::Drop => {}
@@ -120,7 +124,7 @@ impl Survivor {
             Operation::RecvFromSleeper => {
                 fill(&mut link);
                 asleep(link, |mut link| {
-                    let result = match link.send(&[7; INLINE], WAIT) {
+                    let result = match link.send(&[7; 100], WAIT) {
                         Ok(()) => Ok(()),
                         Err(SendError::Ended(end)) => Err(end),
                         Err(error) => panic!("{error:?}"),
@@ -139,7 +143,7 @@ impl Survivor {
                     }
                     _ => {}
                 }
-                Side::Awake(link)
+                Side::Awake(Box::new(link))
             }
         };
         this
@@ -173,7 +177,7 @@ impl Survivor {
         if let Side::Awake(link) = &mut self.side {
             self.kept = match self.operation {
                 Operation::RecvInline | Operation::RecvInlineInto => {
-                    usize::from(link.try_send(&[7; INLINE]).is_err())
+                    usize::from(link.try_send(&[7; 100]).is_err())
                 }
                 _ => link.sender.slots_in_flight(),
             };
@@ -205,7 +209,7 @@ impl Survivor {
                     }
                 }
             }
-            Side::Awake(link) => (link, known[0]),
+            Side::Awake(link) => (*link, known[0]),
         };
         let end = self.receive_to_the_end(&mut link);
         self.held.clear();
@@ -256,8 +260,11 @@ impl Survivor {
 
     /// Receives what the victim sent, if it is there.
     fn receive(&mut self, link: &mut Link) -> Option<()> {
-        let received = link.try_recv().expect("the victim lives")?;
-        let received = received.into_owned();
+        let received = match link.try_recv() {
+            Ok(received) => received?.into_owned(),
+            Err(RecvError::Ended(LinkEnd::Departed)) => return None,
+            Err(error) => panic!("{error:?}"),
+        };
         self.check(received);
         Some(())
     }

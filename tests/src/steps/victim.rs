@@ -24,6 +24,10 @@ pub struct Victim {
     thread: Pid,
 }
 
+/// What is called when a victim sleeps in a system call: whether somebody does something about
+/// it. Without it nobody does, and it is waited for as long as it takes.
+pub type Wake<'a> = Option<&'a mut dyn FnMut() -> bool>;
+
 /// Why a stepped thread stands still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -85,24 +89,24 @@ impl Victim {
     ///
     /// If it ends before.
     pub fn wait_for_begin(&self) {
-        assert_eq!(self.wait(&mut || true), Stop::End, "it begins");
+        assert_eq!(self.wait(&mut None), Stop::End, "it begins");
     }
 
     /// Lets it run to its next marker.
-    pub fn run_on(&self, wake: &mut dyn FnMut() -> bool) -> Stop {
+    pub fn run_on(&self, wake: &mut Wake<'_>) -> Stop {
         ptrace::cont(self.thread, None).expect("it goes on");
         self.wait(wake)
     }
 
     /// Lets it do one instruction.
-    pub(super) fn step(&self, wake: &mut dyn FnMut() -> bool) -> Stop {
+    pub(super) fn step(&self, wake: &mut Wake<'_>) -> Stop {
         ptrace::step(self.thread, None).expect("it can be stepped");
         self.wait(wake)
     }
 
     /// Lets it run to where its next system call begins, or to where the one that it is in
     /// ends.
-    pub(super) fn to_call(&self, wake: &mut dyn FnMut() -> bool) -> Stop {
+    pub(super) fn to_call(&self, wake: &mut Wake<'_>) -> Stop {
         ptrace::syscall(self.thread, None).expect("it can be traced");
         self.wait(wake)
     }
@@ -119,22 +123,24 @@ impl Victim {
     }
 
     /// Waits until it stands still.
-    fn wait(&self, wake: &mut dyn FnMut() -> bool) -> Stop {
+    fn wait(&self, wake: &mut Wake<'_>) -> Stop {
         let (mut begun, mut asleep) = (None, 0);
         for looks in 0u32.. {
-            match waitpid(self.thread, Some(WaitPidFlag::WNOHANG)).expect("it can be waited for") {
+            // Nobody is to be woken: its calls have deadlines of their own.
+            let look = if wake.is_none() { WaitPidFlag::empty() } else { WaitPidFlag::WNOHANG };
+            match waitpid(self.thread, Some(look)).expect("it can be waited for") {
                 WaitStatus::StillAlive => {}
                 WaitStatus::Stopped(_, Signal::SIGSTOP) => return Stop::End,
                 WaitStatus::Stopped(_, Signal::SIGTRAP) => return Stop::Trap,
                 other => panic!("the victim: {other:?}"),
             }
             if looks < 300 {
-                std::hint::spin_loop();
+                thread::yield_now();
                 continue;
             }
             // Not for a moment only.
             asleep = if self.is_asleep() { asleep + 1 } else { 0 };
-            if asleep > 3 && !wake() {
+            if asleep > 3 && wake.as_mut().is_some_and(|wake| !wake()) {
                 return Stop::Asleep;
             }
             let begun: &Instant = begun.get_or_insert_with(Instant::now);
