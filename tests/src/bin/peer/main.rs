@@ -46,6 +46,11 @@ fn main() -> ExitCode {
         ["fleet-create", directory] => fleet::create(directory),
         ["stepped-guest", path, operation] => steps::guest(path, operation),
         ["stepped-host", path, operation] => steps::host(path, operation),
+        ["stepped-attach", path, how] => steps::attach(path, how),
+        ["stepped-serve", path, what] => steps::serve(path, what),
+        ["stepped-subscriber", path, what] => steps::subscribe(path, what),
+        ["stepped-member", directory, what, life] => steps::member(directory, life, what),
+        ["stepped-lease", path, what] => steps::lease(path, what),
         ["descriptors"] => say(&shm_tests::counts::holdings().descriptors.to_string()),
         _ => {
             eprintln!("unknown role: {arguments:?}");
