@@ -8,7 +8,7 @@
 //! trials for one instruction after the other.
 //!
 //! `SHM_TEST_STEPS=0` is the whole form: a kill after every instruction of every operation,
-//! but in stretches of more than 4,000 instructions without a system call (loops that poll)
+//! but in stretches of more than 2,000 instructions without a system call (loops that poll)
 //! after every 97th of what is beyond. Any other number is about how many kills there are for
 //! each operation, at even distances and not in what is beyond; where the outcome differs
 //! between two of them, the instruction that makes the difference is searched for.
@@ -37,7 +37,7 @@ use crate::{
 /// How many kills an operation gets in the short form.
 const SHORT: u64 = 8;
 /// Instructions after a system call that are reached quickly.
-const NEAR: u64 = 4000;
+const NEAR: u64 = 2000;
 /// The distance of kills further on.
 const FAR: u64 = 97;
 
