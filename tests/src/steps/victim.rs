@@ -1,6 +1,7 @@
 use std::{
-    fs,
-    process::{Child, Command},
+    cell::Cell,
+    fs, panic,
+    process::{self, Child, Command},
     thread,
     time::{Duration, Instant},
 };
@@ -22,6 +23,8 @@ use crate::WAIT;
 pub struct Victim {
     child: Child,
     thread: Pid,
+    /// It ended by itself, so its number may be another process's.
+    gone: Cell<bool>,
 }
 
 /// What is called when a victim sleeps in a system call: whether somebody does something about
@@ -45,6 +48,11 @@ pub enum Stop {
 ///
 /// If it cannot be traced.
 pub fn begin() {
+    // Instruction by instruction, a backtrace would take for ever.
+    panic::set_hook(Box::new(|panic| {
+        eprintln!("the victim: {panic}");
+        process::abort();
+    }));
     ptrace::traceme().expect("it can be traced");
     end();
 }
@@ -74,7 +82,7 @@ impl Victim {
     #[must_use]
     pub fn adopt(child: Child) -> Self {
         let thread = Pid::from_raw(child.id() as i32);
-        Self { child, thread }
+        Self { child, thread, gone: Cell::new(false) }
     }
 
     /// Its process id.
@@ -132,7 +140,11 @@ impl Victim {
                 WaitStatus::StillAlive => {}
                 WaitStatus::Stopped(_, Signal::SIGSTOP) => return Stop::End,
                 WaitStatus::Stopped(_, Signal::SIGTRAP) => return Stop::Trap,
-                other => panic!("the victim: {other:?}"),
+                WaitStatus::Stopped(_, signal) => panic!("the victim: {signal}"),
+                other => {
+                    self.gone.set(true);
+                    panic!("the victim: {other:?}");
+                }
             }
             if looks < 300 {
                 thread::yield_now();
@@ -164,12 +176,15 @@ impl Victim {
     pub fn kill(mut self) {
         self.child.kill().expect("it can be killed");
         let _ = self.child.wait();
+        self.gone.set(true);
     }
 }
 
 impl Drop for Victim {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if !self.gone.get() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::{fs, thread};
 
 use shm_tests::{
     WAIT,
-    fleet::{CLAIMS, CONFIG, Content, RING},
+    fleet::{CLAIMS, Content, RING, STEPPED},
     pattern,
     steps::{
         begin, end,
@@ -140,7 +140,7 @@ pub(crate) fn subscribe(path: &str, what: &str) {
         "arm" => {
             while values.try_next().expect("read").is_some() {}
             between_stops(|| {
-                assert!(values.arm().expect("armed"));
+                assert!(!values.arm().expect("armed"), "there is nothing");
             })
         }
         "sleep" => {
@@ -161,7 +161,7 @@ pub(crate) fn member(directory: &str, life: &str, what: &str) {
         let mut kept = None;
         between_stops(|| {
             let fleet = join(directory, "0");
-            let ring = fleet.ring(RING, &CONFIG).expect("the ring");
+            let ring = fleet.ring(RING, &STEPPED).expect("the ring");
             ring.publish(0, 1, &contents[0]).expect("published");
             kept = Some((fleet, ring));
         });
@@ -169,14 +169,14 @@ pub(crate) fn member(directory: &str, life: &str, what: &str) {
     let fleet = join(directory, "0");
     match what {
         "publish" => {
-            let ring = fleet.ring(RING, &CONFIG).expect("the ring");
+            let ring = fleet.ring(RING, &STEPPED).expect("the ring");
             ring.publish(0, 1, &contents[0]).expect("published");
             between_stops(|| {
                 ring.publish(0, 1, &contents[1]).expect("published");
             });
         }
         "claim" | "release" => {
-            let claims = Claims::open(&fleet, CLAIMS, &CONFIG).expect("the claims");
+            let claims = Claims::open(&fleet, CLAIMS, &STEPPED).expect("the claims");
             let claim = || claims.claim(b"subject", 2 * WAIT).expect("held");
             let mut guard = None;
             if what == "claim" {
