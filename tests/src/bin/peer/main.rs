@@ -26,6 +26,8 @@ fn main() -> ExitCode {
         ["guest", path, ticket] => guest::by_path(path, Some(ticket)),
         ["inherited"] => guest::inherited(),
         ["host", path] => host::run(path),
+        ["echoing-host", path] => host::echo(path),
+        ["attaching-guest", path] => guest::attach_again_and_again(path),
         ["publisher", path, slots, max] => broadcast::publish(path, number(slots), number(max)),
         ["subscriber", path] => broadcast::subscribe(path),
         ["send", path, count, batch] => stream::send(path, number(count), number(batch)),

@@ -12,7 +12,8 @@ use shm_tests::{
     },
 };
 use shm_transport::{
-    Guest, Host, Lease, Link, LinkSet, PeerId, SlowGuest, Start, TopicConfig, fleet::Claims,
+    Guest, Host, Lease, Link, LinkEnd, LinkSet, Message, PeerId, RecvError, SlowGuest, Start,
+    TopicConfig, fleet::Claims,
 };
 
 use crate::{fleet::join, number};
@@ -86,6 +87,30 @@ pub(crate) fn serve(path: &str, what: &str) {
         "admit" => {
             let mut link = None;
             between_stops(|| link = Some(accept(&mut host)));
+        }
+        // Receives what a guest sent that dies, and gives everything of it back.
+        "drain" => {
+            let mut link = accept(&mut host);
+            let mut next = 0;
+            let mut check = |message: Message<'_>| {
+                assert!(pattern::matches(next, &message.to_bytes()), "message {next}");
+                next += 1;
+            };
+            check(link.recv(WAIT).expect("received"));
+            let mut link = Some(link);
+            between_stops(|| {
+                if let Some(mut link) = link.take() {
+                    let end = loop {
+                        match link.recv(WAIT) {
+                            Ok(message) => check(message),
+                            Err(error) => break error,
+                        }
+                    };
+                    use LinkEnd::{Departed, PeerDead};
+                    assert!(matches!(end, RecvError::Ended(PeerDead | Departed)), "{end:?}");
+                }
+                assert_eq!(host.hub().peers(), []);
+            });
         }
         "drop" => {
             let mut host = Some(host);
