@@ -7,11 +7,19 @@
 //! else; slots and sealed payloads are in use or not, as was said before the death; the end
 //! is reported; and this process holds what it held before.
 
-use shm_tests::steps::{
-    alone,
-    operation::Operation::{self, *},
-    scene::{kill_guests, kill_hosts},
+use shm_tests::{
+    WAIT,
+    pattern::message,
+    steps::{
+        alone,
+        operation::{
+            INLINE,
+            Operation::{self, *},
+        },
+        scene::{kill_guests, kill_hosts},
+    },
 };
+use shm_transport::Link;
 
 fn kill_both(operations: &[Operation]) {
     let _alone = alone();
@@ -24,6 +32,20 @@ fn kill_both(operations: &[Operation]) {
 #[test]
 fn of_a_message_in_the_ring_there_is_all_or_nothing() {
     kill_both(&[SendInline, SendAtTheWrap]);
+}
+
+/// Without this the sweeps of it could pass and be about something else.
+#[test]
+fn what_is_sent_at_the_wrap_lies_at_the_beginning_of_the_ring() {
+    let (mut victim, mut survivor) = Link::pair(&SendAtTheWrap.config()).expect("a link");
+    let beginning = victim.sender.grant(INLINE, WAIT).expect("room").as_ptr();
+    for (number, len) in (0..).zip([10].into_iter().chain(SendAtTheWrap.before())) {
+        victim.send(&message(number, len), WAIT).expect("sent");
+        survivor.recv(WAIT).expect("received");
+    }
+    for len in SendAtTheWrap.sends() {
+        assert_eq!(victim.sender.grant(len, WAIT).expect("room").as_ptr(), beginning);
+    }
 }
 
 #[test]
