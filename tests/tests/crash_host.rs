@@ -279,6 +279,8 @@ fn kill_ending(what: &str, outcomes: &[&'static str], by: LinkEnd) {
         victim.wait_for_begin();
         strike.run(&victim);
         victim.kill();
+        // Before it learns of an eviction, a guest may receive what is there.
+        eventually(|| link.end());
         let mut received = 0;
         let end = loop {
             match link.recv(WAIT) {
