@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How many kills an operation gets in the short form.
-const SHORT: u64 = 8;
+const SHORT: u64 = 4;
 /// Instructions after a system call that are reached quickly.
 const NEAR: u64 = 2000;
 /// The distance of kills further on.
