@@ -7,14 +7,14 @@
 //! it where the [`Strike`] says, and returns what became of the operation. [`Sweep`] makes
 //! trials for one instruction after the other, or for pairs of victims.
 //!
-//! `SHM_TEST_STEPS=0` is the whole form: a kill after every instruction of every operation,
-//! but in stretches of more than 2,000 instructions without a system call (loops that poll)
-//! after every 97th of what is beyond. Any other number is about how many kills there are for
-//! each operation, at even distances and not in what is beyond; where the outcome differs
-//! between two of them, the instruction that makes the difference is searched for.
+//! `SHM_TEST_STEPS=0` is the whole form: a kill after every instruction of every operation.
+//! Any other number is about how many kills there are for each operation, at even distances;
+//! where the outcome differs between two of them, the instruction that makes the difference is
+//! searched for.
 
 pub mod operation;
 mod pairs;
+mod route;
 pub mod scene;
 mod strike;
 pub mod survivor;
@@ -24,6 +24,7 @@ mod victim;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use self::{
+    route::Route,
     strike::Strike,
     sweep::Sweep,
     victim::{Stop, Victim, Wake, begin, end},

@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use super::{
+    route::Route,
     strike::Strike,
-    sweep::{Sweep, Tally, places},
+    sweep::{Sweep, Tally},
 };
 use crate::amount;
 
@@ -26,32 +27,30 @@ impl Sweep<'_> {
     ) {
         let begun = Instant::now();
         let mut tally = Tally::new(self);
-        let mut route = Vec::new();
+        let mut route = Route::default();
         let mut at_end = Strike::at_end(&mut route);
         first(&mut at_end);
         let all = at_end.steps();
         let mut kill_second = |strike: &mut Strike<'_>, place: &str, tally: &mut Tally<'_>| {
             tally.trial(strike, place, &mut trial)
         };
-        let mut second_route = Vec::new();
+        let mut second_route = Route::default();
         let mut at_end = Strike::at_end(&mut second_route);
         kill_second(&mut at_end, "at the end of both", &mut tally);
         let mut second_all = at_end.steps();
         let wanted = amount("SHM_TEST_PAIRS", SHORT);
         let (mut pairs, mut longest) = (0u64, 0);
-        for (round, instructions) in spread(&places(all, &route, 1).0, wanted, 0).enumerate() {
+        for (round, instructions) in spread(all, wanted, 0).enumerate() {
             let place = format!("the first after {instructions} of {all} instructions");
             // What the second one does depends on what it finds. To look costs much time.
             if wanted > SHORT {
-                second_route.clear();
                 first(&mut Strike::after(instructions, &route));
                 let mut at_end = Strike::at_end(&mut second_route);
                 kill_second(&mut at_end, &format!("{place}, the second at its end"), &mut tally);
                 second_all = at_end.steps();
             }
             longest = longest.max(second_all);
-            let second_places = places(second_all, &second_route, 1).0;
-            for second_instructions in spread(&second_places, wanted, round) {
+            for second_instructions in spread(second_all, wanted, round as u64) {
                 let place = format!("{place}, the second after {second_instructions}");
                 let mut strikes = [
                     Strike::after(instructions, &route),
@@ -73,11 +72,10 @@ impl Sweep<'_> {
     }
 }
 
-/// So many of the places, from the first to the last; those between are others for each
+/// So many numbers of instructions, from none to the last; those between are others for each
 /// round.
-fn spread(places: &[u64], wanted: u64, round: usize) -> impl Iterator<Item = u64> {
-    let last = places.len() - 1;
-    let stride = (last / wanted.max(1) as usize).max(1);
-    let between = (1 + round * 7 % stride..last).step_by(stride);
-    [0].into_iter().chain(between).chain([last]).map(|index| places[index])
+fn spread(last: u64, wanted: u64, round: u64) -> impl Iterator<Item = u64> {
+    let stride = (last / wanted.max(1)).max(1);
+    let between = (1 + round * 7 % stride..last).step_by(stride as usize);
+    [0].into_iter().chain(between).chain([last])
 }

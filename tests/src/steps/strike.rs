@@ -1,6 +1,9 @@
 //! Where a trial kills its victim.
 
-use super::victim::{Stop, Victim, Wake};
+use super::{
+    route::Route,
+    victim::{Stop, Victim, Wake},
+};
 
 /// Where a trial kills its victim.
 #[derive(Debug)]
@@ -13,24 +16,23 @@ pub struct Strike<'a> {
 
 #[derive(Debug)]
 enum Plan<'a> {
-    /// At the end of the operation. Notes after how many instructions each of its system
-    /// calls returned.
-    AtEnd(&'a mut Vec<u64>),
-    /// After so many instructions. It is let run up to the last system call before.
-    After(u64, &'a [u64]),
+    /// At the end of the operation. Notes its way.
+    AtEnd(&'a mut Route),
+    /// After so many instructions of that way.
+    After(u64, &'a Route),
     /// Asleep in a system call.
     Asleep,
 }
 
 impl<'a> Strike<'a> {
     /// At the end of the operation; notes its way.
-    pub fn at_end(route: &'a mut Vec<u64>) -> Self {
+    pub fn at_end(route: &'a mut Route) -> Self {
         Self::new(Plan::AtEnd(route))
     }
 
     /// After so many instructions of an operation whose way is known.
     #[must_use]
-    pub fn after(instructions: u64, route: &'a [u64]) -> Self {
+    pub fn after(instructions: u64, route: &'a Route) -> Self {
         Self::new(Plan::After(instructions, route))
     }
 
@@ -61,32 +63,24 @@ impl<'a> Strike<'a> {
 
     fn go(&mut self, victim: &Victim, mut wake: Wake<'_>) {
         let stop = match &mut self.plan {
-            Plan::AtEnd(route) => loop {
-                let is_call = victim.is_at_call();
-                match victim.step(&mut wake) {
-                    Stop::Trap => self.steps += 1,
-                    stop => break stop,
-                }
-                if is_call {
-                    route.push(self.steps);
-                }
-            },
-            Plan::After(instructions, route) => {
-                let calls = route.partition_point(|returned| returned <= instructions);
-                // A stop where each begins and where it ends.
-                let mut stop = Stop::Trap;
-                for _ in 0..calls * 2 {
-                    stop = victim.to_call(&mut wake);
-                    if stop != Stop::Trap {
-                        break;
+            Plan::AtEnd(route) => {
+                route.clear();
+                let code = victim.code();
+                loop {
+                    let (address, is_call) = victim.next_instruction();
+                    route.note(&code, address);
+                    match victim.step(&mut wake) {
+                        Stop::Trap => self.steps += 1,
+                        stop => break stop,
+                    }
+                    if is_call {
+                        route.note_return();
                     }
                 }
-                self.steps =
-                    calls.checked_sub(1).and_then(|last| route.get(last)).map_or(0, |n| *n);
-                while stop == Stop::Trap && self.steps < *instructions {
-                    stop = victim.step(&mut wake);
-                    self.steps += 1;
-                }
+            }
+            Plan::After(instructions, route) => {
+                let (stop, steps) = approach(victim, *instructions, route, &mut wake);
+                self.steps = steps;
                 stop
             }
             Plan::Asleep => loop {
@@ -113,4 +107,46 @@ impl<'a> Strike<'a> {
     pub fn came_to_its_end(&self) -> bool {
         self.came_to_its_end
     }
+}
+
+/// Brings a victim to where so many instructions are done: as fast as can be to where the
+/// last system call before has returned, and from there to the instruction that is next.
+///
+/// No two victims go quite the same way. One that comes to another system call instead stays
+/// there.
+fn approach(victim: &Victim, instructions: u64, route: &Route, wake: &mut Wake<'_>) -> (Stop, u64) {
+    let (calls, mut steps) = route.last_call(instructions);
+    // A stop where each begins and where it ends.
+    for _ in 0..calls * 2 {
+        match victim.to_call(wake) {
+            Stop::Trap => {}
+            stop => return (stop, steps),
+        }
+    }
+    // In a loop it may stand there already.
+    if steps < instructions && route.spot(steps, instructions).is_none() {
+        match victim.step(wake) {
+            Stop::Trap => steps += 1,
+            stop => return (stop, steps),
+        }
+    }
+    if let Some((spot, count)) = route.spot(steps, instructions)
+        && let Some(address) = victim.code().address(spot)
+    {
+        for nth in 1..=count {
+            match victim.to_address(address, wake) {
+                Some((Stop::Trap, true)) if nth < count => {}
+                Some((stop, _)) => return (stop, instructions),
+                // Not on this machine.
+                None => break,
+            }
+        }
+    }
+    while steps < instructions {
+        match victim.step(wake) {
+            Stop::Trap => steps += 1,
+            stop => return (stop, steps),
+        }
+    }
+    (Stop::Trap, steps)
 }

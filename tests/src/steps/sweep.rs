@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::strike::Strike;
+use super::{route::Route, strike::Strike};
 use crate::{
     amount,
     counts::{Holdings, holdings},
@@ -16,10 +16,6 @@ use crate::{
 
 /// How many kills an operation gets in the short form.
 const SHORT: u64 = 4;
-/// Instructions after a system call that are reached quickly.
-const NEAR: u64 = 2000;
-/// The distance of kills further on.
-const FAR: u64 = 97;
 
 /// What a sweep needs to know of an operation.
 #[derive(Clone, Copy, Debug)]
@@ -36,20 +32,6 @@ pub struct Sweep<'a> {
 /// Kills in this process.
 static KILLS: AtomicU64 = AtomicU64::new(0);
 
-/// After how many instructions an operation of so many is killed, and whether that is the
-/// whole form; `route` is when its system calls returned.
-pub(super) fn places(instructions: u64, route: &[u64], kills: u64) -> (Vec<u64>, bool) {
-    let last_call = |at: u64| match route.partition_point(|returned| *returned <= at) {
-        0 => 0,
-        calls => route[calls - 1],
-    };
-    let is_near = |at: &u64| at - last_call(*at) <= NEAR;
-    match kills {
-        0 => ((0..=instructions).filter(|at| is_near(at) || at % FAR == 0).collect(), true),
-        _ => ((0..=instructions).filter(is_near).collect(), false),
-    }
-}
-
 impl Sweep<'_> {
     /// Makes a trial for each place to kill at; after each, this process holds what it held
     /// after the first one. Prints what became of all.
@@ -60,7 +42,7 @@ impl Sweep<'_> {
     /// before or after the operation did not occur, or, in the whole form, any of them.
     pub fn run(&self, mut trial: impl FnMut(&mut Strike<'_>) -> &'static str) {
         let begun = Instant::now();
-        let mut route = Vec::new();
+        let mut route = Route::default();
         let mut tally = Tally::new(self);
         let mut at_end = Strike::at_end(&mut route);
         let last = tally.trial(&mut at_end, "at its end", &mut trial);
@@ -71,17 +53,16 @@ impl Sweep<'_> {
             tally.trial(&mut Strike::after(instructions, &route), &place, &mut trial)
         };
         let wanted = amount("SHM_TEST_STEPS", SHORT);
-        let (places, whole) = places(all, &route, wanted);
         // Odd strides do not run in step with loops.
-        let stride = if whole { 1 } else { (places.len() / wanted as usize) | 1 };
+        let stride = all.checked_div(wanted).map_or(1, |stride| stride | 1);
         let mut before = (0, 0);
-        for index in (0..places.len()).step_by(stride).chain([places.len() - 1]) {
-            let now = (index, at(places[index], &mut tally));
+        for instructions in (0..all).step_by(stride as usize).chain([all]) {
+            let now = (instructions, at(instructions, &mut tally));
             // The instruction between two kills that makes the difference.
             let (mut low, mut high) = (before, now);
             while low.1 != high.1 && high.0 - low.0 > 1 {
                 let middle = low.0 + (high.0 - low.0) / 2;
-                let found = (middle, at(places[middle], &mut tally));
+                let found = (middle, at(middle, &mut tally));
                 if found.1 == low.1 { low = found } else { high = found }
             }
             before = now;
@@ -89,12 +70,12 @@ impl Sweep<'_> {
         if self.sleeps {
             tally.trial(&mut Strike::asleep(), "asleep", &mut trial);
         }
-        let counts = tally.finish(whole);
+        let counts = tally.finish(wanted == 0);
         println!(
             "{}: {all} instructions, {} system calls, {} kills, 0 bad: {counts} ({:.1} s; {} kills \
              so far)",
             self.name,
-            route.len(),
+            route.calls(),
             tally.kills,
             begun.elapsed().as_secs_f64(),
             KILLS.load(Ordering::Relaxed),

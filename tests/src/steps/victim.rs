@@ -1,12 +1,15 @@
 use std::{
     cell::Cell,
-    fs, panic,
+    fs,
+    ops::Range,
+    panic,
     process::{self, Child, Command},
     thread,
     time::{Duration, Instant},
 };
 
 use nix::{
+    libc,
     sys::{
         ptrace,
         signal::Signal,
@@ -40,6 +43,39 @@ pub enum Stop {
     End,
     /// It sleeps in a system call.
     Asleep,
+}
+
+/// A system call in the code, and which bits of a word it is.
+#[cfg(target_arch = "x86_64")]
+const SYSTEM_CALL: (i64, i64) = (0x050f, 0xffff);
+#[cfg(target_arch = "aarch64")]
+const SYSTEM_CALL: (i64, i64) = (0xd400_0001, 0xffff_ffff);
+
+/// A place in the code of a program or a library, whatever address that has in a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    name: String,
+    offset: u64,
+}
+
+/// Where the code of a process is.
+#[derive(Debug)]
+pub(super) struct Code(Vec<(Range<u64>, Spot)>);
+
+impl Code {
+    /// What is at an address.
+    pub(super) fn spot(&self, address: u64) -> Option<Spot> {
+        let (range, spot) = self.0.iter().find(|(range, _)| range.contains(&address))?;
+        Some(Spot { name: spot.name.clone(), offset: address - range.start + spot.offset })
+    }
+
+    /// Where something is.
+    pub(super) fn address(&self, spot: &Spot) -> Option<u64> {
+        self.0.iter().find_map(|(range, begin)| {
+            let address = range.start + spot.offset.checked_sub(begin.offset)?;
+            (begin.name == spot.name && range.contains(&address)).then_some(address)
+        })
+    }
 }
 
 /// In the victim: what comes next is the operation.
@@ -119,15 +155,64 @@ impl Victim {
         self.wait(wake)
     }
 
-    /// Whether its next instruction is a system call.
-    pub(super) fn is_at_call(&self) -> bool {
+    /// Where its next instruction is, and whether that is a system call.
+    pub(super) fn next_instruction(&self) -> (u64, bool) {
+        let (address, call, mask) = (self.address(), SYSTEM_CALL.0, SYSTEM_CALL.1);
+        let code = ptrace::read(self.thread, address as ptrace::AddressType).expect("its code");
+        (address, code & mask == call)
+    }
+
+    /// Where its next instruction is.
+    fn address(&self) -> u64 {
         let registers = ptrace::getregs(self.thread).expect("registers");
         #[cfg(target_arch = "x86_64")]
-        let (counter, call, mask) = (registers.rip, 0x050f, 0xffff);
+        let address = registers.rip;
         #[cfg(target_arch = "aarch64")]
-        let (counter, call, mask) = (registers.pc, 0xd400_0001, 0xffff_ffff);
-        let code = ptrace::read(self.thread, counter as ptrace::AddressType).expect("its code");
-        code & mask == call
+        let address = registers.pc;
+        address
+    }
+
+    /// Where its code is.
+    pub(super) fn code(&self) -> Code {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", self.thread)).expect("its memory");
+        let parse = |line: &str| {
+            let mut words = line.split_whitespace();
+            let (begin, end) = words.next()?.split_once('-')?;
+            let is_code = words.next()?.contains('x');
+            let number = |text| u64::from_str_radix(text, 16).ok();
+            let (begin, end, offset) = (number(begin)?, number(end)?, number(words.next()?)?);
+            let name = words.nth(2)?.to_owned();
+            is_code.then_some((begin..end, Spot { name, offset }))
+        };
+        Code(maps.lines().filter_map(parse).collect())
+    }
+
+    /// Lets it run until it comes to an instruction, or to where a system call begins, and
+    /// whether it came to the instruction. `None` if the processor cannot do that.
+    pub(super) fn to_address(&self, address: u64, wake: &mut Wake<'_>) -> Option<(Stop, bool)> {
+        self.set_breakpoint(Some(address))?;
+        let stop = self.to_call(wake);
+        let came = stop == Stop::Trap && self.address() == address;
+        self.set_breakpoint(None)?;
+        Some((stop, came))
+    }
+
+    /// Has this thread, and no other, stop before an instruction, by its debug registers.
+    #[cfg(target_arch = "x86_64")]
+    fn set_breakpoint(&self, address: Option<u64>) -> Option<()> {
+        let register = |number: usize, value: u64| {
+            let at = std::mem::offset_of!(libc::user, u_debugreg) + 8 * number;
+            ptrace::write_user(self.thread, at as ptrace::AddressType, value as i64).ok()
+        };
+        match address {
+            Some(address) => register(0, address).and_then(|()| register(7, 1)),
+            None => register(7, 0),
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn set_breakpoint(&self, _: Option<u64>) -> Option<()> {
+        None
     }
 
     /// Waits until it stands still.
