@@ -12,6 +12,7 @@ pub struct Strike<'a> {
     /// Instructions that the victim has done.
     steps: u64,
     came_to_its_end: bool,
+    went_elsewhere: bool,
 }
 
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl<'a> Strike<'a> {
     }
 
     fn new(plan: Plan<'a>) -> Self {
-        Self { plan, steps: 0, came_to_its_end: false }
+        Self { plan, steps: 0, came_to_its_end: false, went_elsewhere: false }
     }
 
     /// Runs the victim from its beginning to where it is to be killed, and stops it there.
@@ -80,7 +81,7 @@ impl<'a> Strike<'a> {
             }
             Plan::After(instructions, route) => {
                 let (stop, steps) = approach(victim, *instructions, route, &mut wake);
-                self.steps = steps;
+                (self.steps, self.went_elsewhere) = (steps, steps != *instructions);
                 stop
             }
             Plan::Asleep => loop {
@@ -100,6 +101,12 @@ impl<'a> Strike<'a> {
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// Whether the victim did not come to its place, and stands at another one.
+    #[must_use]
+    pub fn went_elsewhere(&self) -> bool {
+        self.went_elsewhere
     }
 
     /// Whether the victim came to the end of its operation.
@@ -136,7 +143,7 @@ fn approach(victim: &Victim, instructions: u64, route: &Route, wake: &mut Wake<'
         for nth in 1..=count {
             match victim.to_address(address, wake) {
                 Some((Stop::Trap, true)) if nth < count => {}
-                Some((stop, _)) => return (stop, instructions),
+                Some((stop, came)) => return (stop, if came { instructions } else { steps }),
                 // Not on this machine.
                 None => break,
             }

@@ -72,11 +72,12 @@ impl Sweep<'_> {
         }
         let counts = tally.finish(wanted == 0);
         println!(
-            "{}: {all} instructions, {} system calls, {} kills, 0 bad: {counts} ({:.1} s; {} kills \
-             so far)",
+            "{}: {all} instructions, {} system calls, {} kills ({} elsewhere), 0 bad: \
+             {counts} ({:.1} s; {} kills so far)",
             self.name,
             route.calls(),
             tally.kills,
+            tally.elsewhere,
             begun.elapsed().as_secs_f64(),
             KILLS.load(Ordering::Relaxed),
         );
@@ -91,13 +92,15 @@ pub(super) struct Tally<'a> {
     counts: Vec<u64>,
     /// Victims that were killed in the middle of their operation.
     pub(super) kills: u64,
+    /// Those of them that went another way and were killed at another place than was meant.
+    elsewhere: u64,
     /// What this process holds between two trials.
     held: Option<Holdings>,
 }
 
 impl<'a> Tally<'a> {
     pub(super) fn new(sweep: &'a Sweep<'a>) -> Self {
-        Self { sweep, counts: vec![0; sweep.outcomes.len()], kills: 0, held: None }
+        Self { sweep, counts: vec![0; sweep.outcomes.len()], kills: 0, elsewhere: 0, held: None }
     }
 
     /// Makes one. `place` says where its victim is killed. Returns the rank of its outcome.
@@ -118,6 +121,7 @@ impl<'a> Tally<'a> {
         self.counts[rank] += 1;
         if !strike.came_to_its_end() {
             self.kills += 1;
+            self.elsewhere += u64::from(strike.went_elsewhere());
             KILLS.fetch_add(1, Ordering::Relaxed);
         }
         match self.held {
