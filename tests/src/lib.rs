@@ -19,6 +19,7 @@ pub mod process;
 pub mod raw;
 pub mod raw_host;
 pub mod service;
+pub mod steps;
 
 use std::{
     env, fs,

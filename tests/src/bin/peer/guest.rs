@@ -5,6 +5,8 @@ use std::{os::fd::AsFd, thread, time::Duration};
 use nix::unistd::{ForkResult, fork};
 use shm_tests::{WAIT, counts, pattern};
 use shm_transport::{AttachError, Deadline, Guest, Message, PeerId, Vitality};
+use shm_tests::{WAIT, counts, monotonic, pattern};
+use shm_transport::{AttachError, Deadline, Guest, LinkEnd, Message, PeerId, RecvError, SendError};
 
 use crate::{command, say};
 
@@ -182,4 +184,49 @@ fn fork_a_sleeper(guest: &Guest) -> String {
         }
         Err(error) => format!("{error:?}"),
     }
+}
+
+/// Attaches to one host after the other. Tells when it first heard from each, and of which
+/// process, and then exchanges messages with it until it is gone.
+pub(crate) fn attach_again_and_again(path: &str) {
+    loop {
+        let mut guest = loop {
+            match Guest::attach(path, WAIT) {
+                Ok(guest) => break guest,
+                // It was killed, or the next one is not there yet.
+                Err(AttachError::NoHost(_) | AttachError::HostDead(_) | AttachError::HostGone) => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => return say(&format!("error {error:?}")),
+            }
+        };
+        let end = loop_with(&mut guest);
+        if end != LinkEnd::PeerDead {
+            return say(&format!("error {end:?}"));
+        }
+    }
+}
+
+/// Returns how the link ended.
+fn loop_with(guest: &mut Guest) -> LinkEnd {
+    for number in 0.. {
+        let len = pattern::length(number, 3000);
+        match guest.link.send(&pattern::message(number, len), WAIT) {
+            Ok(()) => {}
+            Err(SendError::Ended(end)) => return end,
+            Err(error) => panic!("{error:?}"),
+        }
+        match guest.link.recv(WAIT) {
+            Ok(echo) => {
+                assert!(echo.len() == len && pattern::matches(number, &echo.to_bytes()));
+            }
+            Err(RecvError::Ended(end)) => return end,
+            Err(error) => panic!("{error:?}"),
+        }
+        if number == 0 {
+            say(&format!("{} {}", guest.link.peer_pid(), monotonic()));
+        }
+        thread::sleep(Duration::from_micros(300));
+    }
+    unreachable!("it goes on for ever");
 }

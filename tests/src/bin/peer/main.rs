@@ -18,6 +18,7 @@ mod lease;
 mod limits;
 mod messages;
 mod mutations;
+mod steps;
 mod stream;
 
 use std::{
@@ -36,6 +37,8 @@ fn main() -> ExitCode {
         ["inherited"] => guest::inherited(shm_tests::WAIT),
         ["inherited", wait] => guest::inherited(Duration::from_millis(number(wait))),
         ["host", path] => host::run(path),
+        ["echoing-host", path] => host::echo(path),
+        ["attaching-guest", path] => guest::attach_again_and_again(path),
         ["publisher", path, slots, max] => broadcast::publish(path, number(slots), number(max)),
         ["subscriber", path] => broadcast::subscribe(path),
         ["send", path, count, batch] => stream::send(path, number(count), number(batch)),
@@ -75,6 +78,13 @@ fn main() -> ExitCode {
         #[cfg(target_arch = "x86_64")]
         ["inject", operation, directory] => inject::run(operation, directory),
         ["forks", directory] => forks::run(directory),
+        ["stepped-guest", path, operation] => steps::guest(path, operation),
+        ["stepped-host", path, operation] => steps::host(path, operation),
+        ["stepped-attach", path, how] => steps::attach(path, how),
+        ["stepped-serve", path, what] => steps::serve(path, what),
+        ["stepped-subscriber", path, what] => steps::subscribe(path, what),
+        ["stepped-member", directory, what, life] => steps::member(directory, life, what),
+        ["stepped-lease", path, what] => steps::lease(path, what),
         ["descriptors"] => say(&shm_tests::counts::holdings().descriptors.to_string()),
         _ => {
             eprintln!("unknown role: {arguments:?}");
