@@ -8,7 +8,6 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use loom::thread;
 use shm_primitives::{
     Memory,
     fleet::{
@@ -20,6 +19,7 @@ use crate::{
     crash::{CrashMem, until_death},
     explore::{Paths, explore_bounded},
     memory::{Area, LoomMem},
+    thread,
 };
 
 const KIND: u8 = 1;
