@@ -41,13 +41,14 @@ impl Offset {
 /// same and panics on one that is not: a defect of this crate must not become a wild
 /// access.
 ///
-/// Methods that change or order something know their caller, so that a checker can tell one
-/// store in the code from another.
+/// Methods know their caller, so that a checker can tell one load or store in the code from
+/// another.
 pub trait Memory: Clone {
     /// Size of the region in bytes.
     fn size(&self) -> u64;
 
     /// Loads a 32-bit word.
+    #[track_caller]
     fn load32(&self, at: Offset, order: Order) -> u32;
     /// Stores a 32-bit word.
     #[track_caller]
@@ -57,6 +58,7 @@ pub trait Memory: Clone {
     fn add32(&self, at: Offset, value: u32, order: Order) -> u32;
 
     /// Loads a 64-bit word.
+    #[track_caller]
     fn load64(&self, at: Offset, order: Order) -> u64;
     /// Stores a 64-bit word.
     #[track_caller]
@@ -69,6 +71,7 @@ pub trait Memory: Clone {
     /// Loads the 64-bit words at `at` and after it, and puts their bytes into `to`; of the
     /// last word only as many as there is room for.
     #[inline]
+    #[track_caller]
     fn load_words(&self, at: Offset, to: &mut [u8], order: Order) {
         for (at, to) in words(at, to.chunks_mut(8)) {
             let word = self.load64(at, order).to_le_bytes();
@@ -86,6 +89,7 @@ pub trait Memory: Clone {
     }
 
     /// Copies payload bytes out of the region.
+    #[track_caller]
     fn read(&self, at: Offset, to: &mut [u8]);
     /// Copies payload bytes into the region.
     #[track_caller]
