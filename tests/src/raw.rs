@@ -11,6 +11,7 @@ use std::{
     path::Path,
     ptr::NonNull,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    thread,
     time::Duration,
 };
 
@@ -27,6 +28,8 @@ use rustix::{
         sendmsg, socket_with,
     },
 };
+
+use shm_transport::{Host, Link};
 
 use crate::WAIT;
 
@@ -361,6 +364,19 @@ pub struct RawGuest {
     pub host: RawMemory,
     position: u64,
     read: u64,
+}
+
+/// A guest by hand and the host's end of its link.
+///
+/// # Panics
+///
+/// If the host does not let it in.
+#[must_use]
+pub fn attach_by_hand(host: &mut Host) -> (RawGuest, Link) {
+    let path = host.path().to_owned();
+    let guest = thread::spawn(move || RawGuest::attach(&path));
+    let link = host.accept(WAIT).expect("a guest");
+    (guest.join().expect("an honest guest"), link)
 }
 
 impl RawGuest {

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::event::epoll::EventFlags;
 use shm_primitives::{
-    Mapped, Memory, Offset,
+    Mapped, Memory, Offset, audit,
     doorbell::{SleepMode, Waker},
     header::{Goodbye, goodbye_of, say_goodbye},
     order::HINT,
@@ -131,6 +131,7 @@ impl LinkCore {
     /// How far this side has written its ring, in bytes since the beginning.
     #[inline(always)]
     pub(crate) fn sent(&self) -> u64 {
+        let _decision = audit::decision();
         self.own.mapped().load64(HEAD, HINT)
     }
 
@@ -372,6 +373,7 @@ impl LinkCore {
 
     /// The other side's signs of life so far, by its own account.
     pub(crate) fn peer_beats(&self) -> u64 {
+        let _decision = audit::decision();
         self.peer.mapped().load64(HEARTBEAT, HINT)
     }
 
