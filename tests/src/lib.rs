@@ -10,9 +10,9 @@ pub mod counts;
 pub mod creators;
 pub mod fleet;
 pub mod fuzz;
+pub mod guarded;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;
-pub mod guarded;
 pub mod meter;
 pub mod pattern;
 pub mod process;

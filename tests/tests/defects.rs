@@ -1,22 +1,3 @@
-//! Defects that earlier systems of this kind had, as schedules that ours survives. Those
-//! that are not here are elsewhere, by what they are about:
-//!
-//! | defect | test |
-//! |---|---|
-//! | messages delivered twice | `stream`, `death::a_guest_killed_at_any_moment_leaves_a_prefix_of_what_it_sent` |
-//! | a wild index is used, the host panics | `hostile_programs` (`everything`, `index-jumps`), `hostile::a_tail_beyond_what_was_sent_or_going_back_ends_the_link` |
-//! | a malformed frame stalls the link | `hostile::frames_that_nobody_honest_writes_end_the_link` |
-//! | a sender spins for ever | `death::a_host_that_waits_to_send_for_ever_is_told_of_a_kill` |
-//! | slots leak, the pool drains | `death::slots_that_a_dead_guest_held_do_not_go_missing`, `leaks` |
-//! | committed messages lost | `death::what_a_killed_guest_had_sent_is_received_before_its_death_is_reported` |
-//! | foreign slots | `hostile::references_to_slots_*` |
-//! | sizes overflow | `errors::impossible_sizes_are_refused_before_anything_is_made` |
-//! | a zombie claims the next guest's entry | `lifecycle::a_ticket_that_was_used_or_released_is_refused` |
-//! | a victim file is truncated | `errors::files_and_links_at_the_path_are_left_alone` |
-//! | resized memory | `hostile_programs` (`resizes`, `removes-pages`, `writes-by-*`) |
-//! | death unseen | `death::a_dead_guest_is_noticed_though_a_child_holds_its_socket`, `lifecycle::a_child_inherits_its_own_socket_and_nothing_else` |
-//! | a passed descriptor is trusted | `hostile::descriptors_that_are_not_*` |
-//! | an orphan writes on | `death::a_dead_guest_is_noticed_though_a_child_holds_its_socket` |
 //! Defects that earlier systems of this kind had. Each row of this table names a defect and the tests
 //! that run its schedule against this library, so that it does not come back.
 

@@ -160,11 +160,8 @@ impl Unsealed {
     }
 
     /// Allocates and maps `len` bytes, more than 0, for writing.
-    pub(crate) fn map(&self, len: u64) -> Result<MmapMut, OsError> {
-        make_room(self.0.as_fd(), len)
     pub(crate) fn map(&self, len: u64) -> Result<NotForked<MmapMut>, OsError> {
-        ftruncate(&self.0, len).map_err(|errno| OsError::new("size a payload's memory", errno))?;
-        fallocate(&self.0, FallocateFlags::empty(), 0, len)
+        make_room(self.0.as_fd(), len)
             .map_err(|errno| OsError::new("allocate a payload's memory", errno))?;
         // A child with this mapping would keep the payload from being sealed.
         let _until_kept_from_children = none_forked();

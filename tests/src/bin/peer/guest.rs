@@ -3,10 +3,10 @@
 use std::{os::fd::AsFd, thread, time::Duration};
 
 use nix::unistd::{ForkResult, fork};
-use shm_tests::{WAIT, counts, pattern};
-use shm_transport::{AttachError, Deadline, Guest, Message, PeerId, Vitality};
 use shm_tests::{WAIT, counts, monotonic, pattern};
-use shm_transport::{AttachError, Deadline, Guest, LinkEnd, Message, PeerId, RecvError, SendError};
+use shm_transport::{
+    AttachError, Deadline, Guest, LinkEnd, Message, PeerId, RecvError, SendError, Vitality,
+};
 
 use crate::{command, say};
 

@@ -3,11 +3,10 @@
 
 mod broadcast;
 mod canary;
-mod fleet;
-mod full;
 mod creators;
 mod fleet;
 mod forks;
+mod full;
 mod guest;
 mod honest;
 mod host;
@@ -66,6 +65,7 @@ fn main() -> ExitCode {
             let mask = u32::from_str_radix(mask, 8).expect("an umask");
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
             say(&shm_tests::attempt::attempt(what, path.as_ref()));
+        }
         ["creator", path, meeting, creator, rounds] => {
             creators::race(path, meeting, number(creator), number(rounds));
         }
