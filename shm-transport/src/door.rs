@@ -55,16 +55,38 @@ pub(crate) struct Door {
     next_token: AtomicU64,
     closed: AtomicBool,
     caution: Mutex<Caution>,
+    /// Ends a nap.
+    timer: Timer,
 }
 
 /// What connections that come to nothing lead to: if there are too many, no more are taken for
-/// a while, and then one at a time. Who attaches waits a little longer; who is attached does not.
+/// a while, [`PAUSE`] times as long as they took, and then one at a time. Who attaches waits a
+/// little longer; who is attached does not.
 #[derive(Debug, Default)]
 struct Caution {
     vain: VainWakeUps,
     one_at_a_time: bool,
-    /// What ends a nap, while there is one.
-    nap: Option<Timer>,
+    naps: bool,
+}
+
+/// So many times as long as connections took that came to nothing, no more are taken.
+const PAUSE: u32 = 32;
+/// The longest time for which none are taken.
+const LONGEST: Duration = Duration::from_millis(100);
+
+/// Connections that came to nothing.
+#[derive(Debug, Default)]
+struct InVain {
+    count: u32,
+    /// How long this side worked for them.
+    spent: Duration,
+}
+
+impl InVain {
+    fn add(&mut self, spent: Duration) {
+        self.count = self.count.saturating_add(1);
+        self.spent = self.spent.saturating_add(spent);
+    }
 }
 
 /// A guest that is about to attach.
@@ -76,6 +98,8 @@ struct Waiting {
     /// A reservation that belongs to this connection and ends with it.
     own_reservation: Option<PeerId>,
     expires: Option<Instant>,
+    /// How long this side has worked for it.
+    spent: Duration,
 }
 
 #[derive(Debug)]
@@ -95,43 +119,42 @@ enum Rejected {
 }
 
 impl Door {
-    pub(crate) fn new(epoll: Epoll) -> Self {
-        Self {
+    pub(crate) fn new() -> Result<Self, OsError> {
+        let (epoll, timer) = (Epoll::new()?, Timer::new()?);
+        epoll.add(timer.as_fd(), TIMER, EventFlags::IN)?;
+        Ok(Self {
             epoll,
+            timer,
             waiting: Mutex::default(),
             next_token: AtomicU64::new(LISTENER + 1),
             closed: AtomicBool::new(false),
             caution: Mutex::default(),
-        }
+        })
     }
 
     fn caution(&self) -> MutexGuard<'_, Caution> {
         self.caution.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many connections have come to nothing.
-    fn be_cautious(&self, listener: BorrowedFd<'_>, failed: usize) -> Result<(), OsError> {
-        let mut caution = self.caution();
-        let nap = (0..failed).filter_map(|_| caution.vain.count()).last();
-        if let Some(nap) = nap.filter(|_| caution.nap.is_none()) {
-            // To welcome somebody costs more than to be woken.
-            let nap = 2 * nap;
-            let timer = Timer::after(nap)?;
-            self.epoll.add(timer.as_fd(), TIMER, EventFlags::IN)?;
-            self.epoll.change(listener, LISTENER, EventFlags::empty())?;
-            caution.nap = Some(timer);
+    /// Connections have come to nothing.
+    fn be_cautious(&self, listener: BorrowedFd<'_>, in_vain: &InVain) -> Result<(), OsError> {
+        if in_vain.count == 0 {
+            return Ok(());
         }
-        if failed > 0 {
-            caution.one_at_a_time = nap.is_some();
+        let mut caution = self.caution();
+        let nap = (0..in_vain.count).filter_map(|_| caution.vain.count()).last();
+        caution.one_at_a_time = nap.is_some();
+        if let Some(nap) = nap.filter(|_| !caution.naps) {
+            self.timer.set(nap.max(in_vain.spent.saturating_mul(PAUSE)).min(LONGEST))?;
+            self.epoll.change(listener, LISTENER, EventFlags::empty())?;
+            caution.naps = true;
         }
         Ok(())
     }
 
     fn end_nap(&self, listener: BorrowedFd<'_>) -> Result<(), OsError> {
-        if let Some(timer) = self.caution().nap.take() {
-            // A child that was forked just now may hold it open.
-            self.epoll.remove(timer.as_fd());
-        }
+        self.caution().naps = false;
+        self.timer.clear();
         self.epoll.change(listener, LISTENER, EventFlags::IN)
     }
 
@@ -156,6 +179,7 @@ impl Door {
             stage: Stage::Silent,
             own_reservation: Some(reservation),
             expires: None,
+            spent: Duration::ZERO,
         })
     }
 
@@ -189,7 +213,7 @@ impl HubCore {
         links: &mut impl Extend<Link>,
     ) -> Result<(), OsError> {
         let mut failed = Ok(());
-        let mut in_vain = 0;
+        let mut in_vain = InVain::default();
         for &(token, _) in tokens {
             if token == LISTENER {
                 failed = failed.and(self.take_connections(listener.as_fd(), &mut in_vain));
@@ -200,8 +224,12 @@ impl HubCore {
                 continue;
             }
             let Some(waiting) = self.door.waiting().remove(&token) else { continue };
-            match self.advance(waiting) {
-                Ok(Progress::Waits(waiting)) => {
+            let (before, start) = (waiting.spent, process::thread_time());
+            let advanced = self.advance(waiting);
+            let spent = before.saturating_add(process::thread_time().saturating_sub(start));
+            match advanced {
+                Ok(Progress::Waits(mut waiting)) => {
+                    waiting.spent = spent;
                     let mut all = self.door.waiting();
                     if self.door.closed.load(Ordering::Relaxed) {
                         self.dismiss(waiting);
@@ -210,21 +238,23 @@ impl HubCore {
                     }
                 }
                 Ok(Progress::Attached(link)) => links.extend([*link]),
-                Ok(Progress::Gone) => in_vain += 1,
+                Ok(Progress::Gone) => in_vain.add(spent),
                 Err(error) => failed = failed.and(Err(error)),
             }
         }
         self.expire();
-        failed.and(self.door.be_cautious(listener.as_fd(), in_vain))
+        failed.and(self.door.be_cautious(listener.as_fd(), &in_vain))
     }
 
     fn take_connections(
         &self,
         listener: BorrowedFd<'_>,
-        in_vain: &mut usize,
+        in_vain: &mut InVain,
     ) -> Result<(), OsError> {
         let most = if self.door.caution().one_at_a_time { 1 } else { MAX_ACCEPTED };
         for _ in 0..most {
+            let start = process::thread_time();
+            let spent = || process::thread_time().saturating_sub(start);
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let socket = match accept_with(listener, flags) {
                 Ok(socket) => Connection::new(socket),
@@ -236,13 +266,13 @@ impl HubCore {
             if !self.policy.permits(&credentials) {
                 tracing::warn!(?credentials, "guest refused by the credentials policy");
                 self.refuse(&socket, Refusal::NotPermitted);
-                *in_vain += 1;
+                in_vain.add(spent());
                 continue;
             }
             if self.door.waiting().len() >= MAX_WAITING || self.door.closed.load(Ordering::Relaxed)
             {
                 self.refuse(&socket, Refusal::Unable);
-                *in_vain += 1;
+                in_vain.add(spent());
                 continue;
             }
             let pidfd = process::pidfd_of(socket.as_fd(), credentials.pid);
@@ -252,6 +282,7 @@ impl HubCore {
                 stage: Stage::Silent,
                 own_reservation: None,
                 expires: Some(Instant::now() + PATIENCE),
+                spent: spent(),
             })?;
         }
         Ok(())

@@ -280,7 +280,8 @@ impl LinkSet {
             entry.vain.forget();
         } else if let Some(nap) = entry.vain.count() {
             if self.nap.is_none() {
-                let timer = Timer::after(nap)?;
+                let timer = Timer::new()?;
+                timer.set(nap)?;
                 self.epoll.add(timer.as_fd(), TIMER, EventFlags::IN)?;
                 self.nap = Some(timer);
             }

@@ -107,16 +107,26 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// One that becomes readable after `time`.
-    pub(crate) fn after(time: Duration) -> Result<Self, OsError> {
+    /// One that is not set.
+    pub(crate) fn new() -> Result<Self, OsError> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let fd = timerfd_create(TimerfdClockId::Monotonic, flags)
             .map_err(|errno| OsError::new("create a timer", errno))?;
+        Ok(Self { fd })
+    }
+
+    /// Has it become readable after `time`.
+    pub(crate) fn set(&self, time: Duration) -> Result<(), OsError> {
         let it_value = Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
-        timerfd_settime(&fd, TimerfdTimerFlags::empty(), &once)
-            .map_err(|errno| OsError::new("set a timer", errno))?;
-        Ok(Self { fd })
+        timerfd_settime(&self.fd, TimerfdTimerFlags::empty(), &once)
+            .map(drop)
+            .map_err(|errno| OsError::new("set a timer", errno))
+    }
+
+    /// It is not readable any more.
+    pub(crate) fn clear(&self) {
+        let _ = rustix::io::read(&self.fd, &mut [0u8; 8]);
     }
 }
 
