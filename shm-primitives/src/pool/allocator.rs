@@ -231,34 +231,36 @@ impl ClassState {
 
     fn take<M: Memory>(&mut self, peer: &M, acks: &OutboxGeometry, sent: &[u32]) -> Option<u16> {
         let warmest = self.in_flight.len().checked_sub(self.apart);
+        let mut known = None;
         // The warmest that is back already.
         if let Some(at) = warmest
             && let Some(&slot) = self.in_flight.get(at)
-            && self.is_acked(slot, peer, acks, sent)
         {
-            self.in_flight.remove(at);
-            return Some(slot);
+            if self.is_acked(slot, peer, acks, sent) {
+                self.in_flight.remove(at);
+                return Some(slot);
+            }
+            known = Some(slot);
         }
         if self.free.is_empty() {
-            self.sweep(warmest, peer, acks, sent);
+            self.sweep(known, peer, acks, sent);
         }
         self.free.pop()
     }
 
-    /// Moves all acked slots to the free ones. The one at `known` was just looked at, and is
-    /// not acked.
+    /// Moves all acked slots to the free ones. Slot `known` was just looked at, and is not
+    /// acked.
     fn sweep<M: Memory>(
         &mut self,
-        known: Option<usize>,
+        known: Option<u16>,
         peer: &M,
         acks: &OutboxGeometry,
         sent: &[u32],
     ) {
         let mut in_flight = core::mem::take(&mut self.in_flight);
         let mut free = core::mem::take(&mut self.free);
-        let mut places = 0usize..;
         in_flight.retain(|&index| {
-            let acked = places.next() != known && self.is_acked(index, peer, acks, sent);
+            let acked = known != Some(index) && self.is_acked(index, peer, acks, sent);
             if acked {
                 free.push(index);
             }
