@@ -90,6 +90,11 @@ pub(crate) enum Write {
     Touch {
         name: String,
     },
+    /// The stream is deleted if it has expired and is still this one.
+    Expire {
+        name: String,
+        stream: StreamId,
+    },
 }
 
 /// What a write did.
