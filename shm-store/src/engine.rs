@@ -2,8 +2,10 @@
 //! all that have gathered, and lets readers see them.
 
 mod checkpoint;
+mod recount;
 mod recover;
 mod sweep;
+mod verify;
 
 use std::{
     sync::Arc,
@@ -23,6 +25,8 @@ use crate::{
 };
 use checkpoint::Checkpointer;
 use sweep::Sweeper;
+
+pub(crate) use verify::Report;
 
 /// How long a `Relaxed` store may wait with its sync.
 const RELAXED: Duration = Duration::from_millis(10);
@@ -108,6 +112,11 @@ impl Engine {
     fn group(&mut self, batch: Vec<Write>) -> Vec<WriteResult> {
         let count = batch.len();
         let all = |error: WriteError| vec![Err(error); count];
+        if self.shared.shards.failed()
+            && let Err(error) = self.shared.shards.reopen()
+        {
+            return all(error.into());
+        }
         self.recycle();
         let crowded = self.make_room().err();
         if self.poisoned || self.checkpointer.poisoned() {
@@ -120,24 +129,14 @@ impl Engine {
         if records.is_empty() {
             return results;
         }
-        match self.log.append(&records) {
-            Ok(_) => {}
+        match self.keep(&records, table) {
+            Ok(()) => {}
             // What is small may still have room.
-            Err(AppendError::NoSpace) if count > 1 => {
+            Err(WriteError::NoSpace) if count > 1 => {
                 return batch.into_iter().flat_map(|write| self.group(vec![write])).collect();
             }
-            Err(AppendError::NoSpace) => return all(WriteError::NoSpace),
-            Err(AppendError::Io(error)) => return all(WriteError::Io(error.into())),
-            Err(AppendError::Poisoned) => {
-                self.poisoned = true;
-                return all(WriteError::Poisoned);
-            }
+            Err(error) => return all(error),
         }
-        self.unsynced.get_or_insert_with(Instant::now);
-        if self.options.durability == Durability::Durable && !self.sync() {
-            return all(WriteError::Indeterminate);
-        }
-        self.publish(table);
         self.events.extend(events);
         results
     }
@@ -181,6 +180,27 @@ impl Engine {
             }
             Ok(Judged { results, records, table, events })
         })
+    }
+
+    /// Logs records and lets readers see what they did.
+    fn keep(&mut self, records: &[Vec<u8>], table: Memtable) -> Result<(), WriteError> {
+        if let Err(error) = self.log.append(records) {
+            return Err(match error {
+                AppendError::NoSpace => WriteError::NoSpace,
+                AppendError::Io(error) => WriteError::Io(error),
+                AppendError::TooLarge => WriteError::TooLarge { limit: self.limits.operation },
+                AppendError::Poisoned => {
+                    self.poisoned = true;
+                    WriteError::Poisoned
+                }
+            });
+        }
+        self.unsynced.get_or_insert_with(Instant::now);
+        if self.options.durability == Durability::Durable && !self.sync() {
+            return Err(WriteError::Indeterminate);
+        }
+        self.publish(table);
+        Ok(())
     }
 
     /// Makes everything durable that was written; says whether it is.

@@ -14,6 +14,7 @@ pub(crate) struct LogOptions {
 #[derive(Debug)]
 pub(crate) enum AppendError {
     NoSpace,
+    TooLarge,
     Io(Arc<io::Error>),
     Poisoned,
 }

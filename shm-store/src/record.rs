@@ -43,6 +43,8 @@ pub(crate) enum Change {
     ChildAdded,
     /// A fork of it was removed.
     ChildRemoved,
+    /// Its forks were counted anew.
+    Recount { children: u64 },
     /// It was deleted while forks of it live.
     Bury,
     /// It is gone with its entries and producers.
@@ -137,6 +139,10 @@ impl Change {
             Self::ChildRemoved => to.put_u8(4),
             Self::Bury => to.put_u8(5),
             Self::Remove => to.put_u8(6),
+            Self::Recount { children } => {
+                to.put_u8(7);
+                to.put_u64(*children);
+            }
         }
     }
 
@@ -163,6 +169,7 @@ impl Change {
             4 => Self::ChildRemoved,
             5 => Self::Bury,
             6 => Self::Remove,
+            7 => Self::Recount { children: from.u64()? },
             _ => return Err(Malformed),
         })
     }

@@ -12,7 +12,7 @@ use std::{
 
 pub(crate) use block::{Block, pack};
 pub(crate) use error::ShardError;
-pub(crate) use shard::Shard;
+pub(crate) use shard::{Relations, Shard};
 
 use crate::{
     Lsn, OpenError,

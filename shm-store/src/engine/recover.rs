@@ -51,7 +51,7 @@ impl Engine {
         let durable = table.last;
         let layers = Layers { active: table, frozen: None, visible: durable, durable, totals };
         let shared = Arc::new(Shared::new(shards, layers, clock));
-        Ok(Self {
+        let mut engine = Self {
             checkpointer: Checkpointer::start(shared.clone())?,
             shared,
             log,
@@ -63,7 +63,9 @@ impl Engine {
             recycled: Lsn(0),
             pin: None,
             events: Vec::new(),
-        })
+        };
+        engine.recount()?;
+        Ok(engine)
     }
 }
 

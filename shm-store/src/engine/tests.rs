@@ -1,5 +1,7 @@
 //! Tests of the whole engine.
 
+mod expiry;
+mod forks;
 mod streams;
 
 use std::{
@@ -19,6 +21,7 @@ use crate::{
     Written,
     fs::{FileSystem, RealFs},
     operation::{Write, WriteResult},
+    record::{Change, Effect, Record},
 };
 
 /// A store with a time of its own.
@@ -111,10 +114,38 @@ impl Bench {
         page.entries.iter().map(|entry| text(&entry.data)).collect()
     }
 
+    /// Sweeps, 10 streams at most; says how many writes that made.
+    fn sweep(&mut self) -> usize {
+        let writes = self.engine().sweep(10);
+        let results = self.engine().commit(writes);
+        results.into_iter().map(|result| result.expect("swept")).count()
+    }
+
+    /// What is wrong with the store.
+    fn verify(&mut self) -> Vec<String> {
+        let report = self.engine().verify();
+        assert!(report.sums, "nobody writes meanwhile");
+        report.problems
+    }
+
     fn names(&mut self) -> Vec<String> {
         let heads = self.engine().view().list("", None, 1000).expect("a list");
         heads.into_iter().map(|head| head.name).collect()
     }
+}
+
+/// Runs a check on what the log has, on what the shards have, and on both after opening.
+fn everywhere(mut change: impl FnMut(&mut Bench), mut check: impl FnMut(&mut Bench)) {
+    let mut bench = Bench::new(Options::default());
+    change(&mut bench);
+    check(&mut bench);
+    bench.reopen();
+    check(&mut bench);
+    bench.engine().checkpoint().expect("a checkpoint");
+    check(&mut bench);
+    bench.reopen();
+    check(&mut bench);
+    assert_eq!(bench.verify(), [""; 0]);
 }
 
 fn append(name: &str, entries: &[&str]) -> Write {

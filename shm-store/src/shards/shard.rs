@@ -4,7 +4,7 @@
 //! streams    name                → stream
 //! blocks     stream, first entry → entries in a row
 //! producers  stream, name        → epoch, next sequence, last results
-//! forks      name                → parent's id and name
+//! family     name                → number of forks; parent's id and name, or 0 and nothing
 //! meta       text                → number: identity, applied LSN, totals
 //! ```
 
@@ -29,7 +29,7 @@ use crate::{
 const STREAMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("streams");
 const BLOCKS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("blocks");
 const PRODUCERS: TableDefinition<'_, (u64, &str), &[u8]> = TableDefinition::new("producers");
-const FORKS: TableDefinition<'_, &str, (u64, &str)> = TableDefinition::new("forks");
+const FAMILY: TableDefinition<'_, &str, (u64, u64, &str)> = TableDefinition::new("family");
 const META: TableDefinition<'_, &str, u128> = TableDefinition::new("meta");
 
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Shard {
             transaction.open_table(STREAMS)?;
             transaction.open_table(BLOCKS)?;
             transaction.open_table(PRODUCERS)?;
-            transaction.open_table(FORKS)?;
+            transaction.open_table(FAMILY)?;
             let mut meta = transaction.open_table(META)?;
             meta.insert("identity", identity)?;
             meta.insert("applied", 0)?;
@@ -182,12 +182,11 @@ impl Shard {
         totals.add(part.totals);
         self.write(|transaction| {
             let mut streams = transaction.open_table(STREAMS)?;
-            let mut forks = transaction.open_table(FORKS)?;
+            let mut family = transaction.open_table(FAMILY)?;
             for (name, row) in &part.streams {
-                let parent = row.as_ref().and_then(|meta| meta.fixed.parent.as_ref());
-                match parent {
-                    Some(parent) => forks.insert(&**name, (parent.id, &*parent.name))?,
-                    None => forks.remove(&**name)?,
+                match row.as_ref().and_then(Relations::of) {
+                    Some(of) => family.insert(&**name, (of.children, of.id, &*of.parent))?,
+                    None => family.remove(&**name)?,
                 };
                 match row {
                     Some(meta) => streams.insert(&**name, &*meta.encode())?,
@@ -326,19 +325,56 @@ impl Shard {
         Ok(())
     }
 
-    /// Calls for each fork: its name, its parent's id and name.
-    pub(crate) fn forks(
+    /// Calls for each stream that is a fork or has forks.
+    pub(crate) fn family(
         &self,
         snapshot: &ReadTransaction,
-        each: &mut dyn FnMut(&str, u64, &str),
+        each: &mut dyn FnMut(&str, Relations),
     ) -> Result<(), ShardError> {
         self.checked(|| {
-            for row in snapshot.open_table(FORKS)?.range::<&str>(..)? {
+            for row in snapshot.open_table(FAMILY)?.range::<&str>(..)? {
                 let (name, row) = row?;
-                let (id, parent) = row.value();
-                each(name.value(), id, parent);
+                let (children, id, parent) = row.value();
+                each(name.value(), Relations { children, id, parent: parent.into() });
             }
             Ok(())
         })
+    }
+
+    /// The streams that have blocks.
+    pub(crate) fn with_blocks(&self, snapshot: &ReadTransaction) -> Result<Vec<u64>, ShardError> {
+        self.checked(|| {
+            let table = snapshot.open_table(BLOCKS)?;
+            let mut ids = Vec::new();
+            let mut from = 0;
+            while let Some(row) = table.range((from, 0)..)?.next() {
+                let id = row?.0.value().0;
+                ids.push(id);
+                from = id + 1;
+            }
+            Ok(ids)
+        })
+    }
+}
+
+/// How many forks a stream has, and whose fork it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Relations {
+    pub(crate) children: u64,
+    /// The parent's id and name; 0 and nothing if there is none.
+    pub(crate) id: u64,
+    pub(crate) parent: String,
+}
+
+impl Relations {
+    /// `None` if it has neither.
+    pub(crate) fn of(meta: &StreamMeta) -> Option<Self> {
+        let children = meta.children;
+        let (id, parent) = match &meta.fixed.parent {
+            Some(parent) => (parent.id, parent.name.clone()),
+            None if children == 0 => return None,
+            None => (0, String::new()),
+        };
+        Some(Self { children, id, parent })
     }
 }

@@ -119,6 +119,7 @@ impl Stage<'_> {
                 meta.children =
                     meta.children.checked_sub(1).ok_or_else(|| ShardError::record(lsn))?;
             }
+            Change::Recount { children } => meta.children = *children,
             Change::Bury => meta.buried = true,
             Change::Remove => {
                 self.table.totals_mut(name).count(&meta, -1);

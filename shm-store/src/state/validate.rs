@@ -142,7 +142,8 @@ impl Moment<'_> {
 
     fn expire(&self, name: &str, id: u64) -> Result<Verdict, WriteError> {
         let meta = self.lookup.stream(name)?.ok_or(WriteError::NotFound)?;
-        if meta.id() != id || meta.buried || !self.expired(&meta) {
+        let gone = if meta.buried { meta.children == 0 } else { self.expired(&meta) };
+        if meta.id() != id || !gone {
             return Err(WriteError::NotFound);
         }
         Ok(self.log(self.removal(&meta)?, self.gone(&meta)))
