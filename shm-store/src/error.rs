@@ -32,6 +32,11 @@ pub enum WriteError {
     AlreadyDone,
     /// The offset names no position in this stream.
     BadOffset,
+    /// The fork would have more ancestors than a stream may have.
+    TooDeep {
+        /// The most ancestors.
+        limit: u8,
+    },
     /// The name or another text is empty, too long, or not allowed.
     BadName,
     /// Neither entries nor a closing.
@@ -178,6 +183,9 @@ impl fmt::Display for WriteError {
             }
             Self::AlreadyDone => f.write_str("this append was done long ago: go on with the next"),
             Self::BadOffset => f.write_str("the offset is not one of this stream"),
+            Self::TooDeep { limit } => {
+                write!(f, "a fork may have {limit} ancestors: copy the stream instead")
+            }
             Self::BadName => {
                 f.write_str("a name must have 1 to 255 bytes and no control characters")
             }
@@ -244,6 +252,12 @@ impl fmt::Display for OpenError {
 impl Error for WriteError {}
 impl Error for ReadError {}
 impl Error for OpenError {}
+
+impl From<Damage> for OpenError {
+    fn from(damage: Damage) -> Self {
+        Self::Damaged(damage)
+    }
+}
 
 impl From<io::Error> for OpenError {
     fn from(error: io::Error) -> Self {

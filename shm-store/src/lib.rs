@@ -1,11 +1,20 @@
 //! Durable, ordered streams of entries that any number of processes open at once.
 #![deny(unsafe_code)]
 
+mod codec;
+mod engine;
 mod error;
 mod fs;
+mod layout;
+mod log;
 mod offset;
 mod operation;
 mod options;
+mod read;
+mod record;
+mod shards;
+mod state;
+mod view;
 
 pub use error::{Damage, OpenError, ReadError, WriteError};
 pub use offset::{Offset, ParseOffsetError};

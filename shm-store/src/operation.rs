@@ -90,6 +90,12 @@ pub(crate) enum Write {
     Touch {
         name: String,
     },
+    /// The stream is deleted if it has expired and is still this one; or if it was deleted
+    /// before and has no forks any more.
+    Expire {
+        name: String,
+        stream: StreamId,
+    },
 }
 
 /// What a write did.
