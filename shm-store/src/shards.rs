@@ -6,6 +6,7 @@ mod error;
 mod shard;
 
 use std::{
+    io,
     path::Path,
     sync::{Arc, RwLock, RwLockReadGuard},
 };
@@ -21,13 +22,10 @@ use crate::{
     state::{Memtable, Totals},
 };
 
-/// The shard of a name: FNV-1a of its bytes, the halves folded. `layout.json` names this
-/// policy; it can never change for a store.
+/// The shard of a name, by the CRC-32C of its bytes. `layout.json` names this policy; it can
+/// never change for a store.
 pub(crate) fn shard_of(name: &str, shards: usize) -> usize {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    (hash ^ hash >> 32) as usize & (shards - 1)
+    crc32c::crc32c(name.as_bytes()) as usize & (shards - 1)
 }
 
 /// All shards of a store.
@@ -50,8 +48,10 @@ impl Shards {
         identity: u128,
     ) -> Result<Self, OpenError> {
         let names = fs.list(dir)?;
-        let logged =
-            names.iter().any(|name| name == "log") && !fs.list(&dir.join("log"))?.is_empty();
+        let logged = match fs.list(&dir.join("log")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            names => !names?.is_empty(),
+        };
         let cache = cache / usize::from(count);
         let found: Vec<_> = (0..count)
             .map(|index| {

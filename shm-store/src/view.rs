@@ -147,6 +147,31 @@ impl View {
         max_bytes: usize,
         max_entries: usize,
     ) -> ReadResult {
+        let (page, meta) = self.page(name, expected, from, max_bytes, max_entries)?;
+        self.note(&meta);
+        Ok(page)
+    }
+
+    /// Reads without anybody knowing: the stream expires as if nobody had.
+    #[cfg(test)]
+    pub(crate) fn peek(
+        &self,
+        name: &str,
+        from: From,
+        max_bytes: usize,
+        max_entries: usize,
+    ) -> ReadResult {
+        Ok(self.page(name, None, from, max_bytes, max_entries)?.0)
+    }
+
+    fn page(
+        &self,
+        name: &str,
+        expected: Option<StreamId>,
+        from: From,
+        max_bytes: usize,
+        max_entries: usize,
+    ) -> Result<(Page, StreamMeta), ReadError> {
         let shared = &self.shared;
         shared.with_shards(|shards| {
             let layers = shared.layers();
@@ -166,15 +191,15 @@ impl View {
             let found = reading
                 .finish(shards)
                 .map_err(|error| error.map_or(ReadError::BadOffset, ReadError::from))?;
-            self.note(&meta);
             let up_to_date = found.next == meta.end;
-            Ok(Page {
+            let page = Page {
                 entries: found.entries,
                 next: found.next,
                 up_to_date,
                 closed: up_to_date && meta.closed,
                 stream: StreamId(meta.id()),
-            })
+            };
+            Ok((page, meta))
         })
     }
 

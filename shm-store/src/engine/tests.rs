@@ -2,6 +2,8 @@
 
 mod expiry;
 mod forks;
+mod model;
+mod random;
 mod streams;
 
 use std::{
@@ -19,7 +21,7 @@ use super::Engine;
 use crate::{
     Append, From, Offset, OpenError, Options, Page, Producer, ReadError, StreamConfig, WriteError,
     Written,
-    fs::{FileSystem, RealFs},
+    fs::{FileSystem, RealFs, SimulatedFs},
     operation::{Write, WriteResult},
     record::{Change, Effect, Record},
 };
@@ -146,6 +148,12 @@ fn everywhere(mut change: impl FnMut(&mut Bench), mut check: impl FnMut(&mut Ben
     bench.reopen();
     check(&mut bench);
     assert_eq!(bench.verify(), [""; 0]);
+}
+
+/// How much of something a test does: by default what suits every day.
+fn amount(variable: &str, default: u64) -> u64 {
+    let said = std::env::var(variable).ok();
+    said.map_or(default, |said| said.parse().expect("a number in the environment"))
 }
 
 fn append(name: &str, entries: &[&str]) -> Write {
