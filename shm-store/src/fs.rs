@@ -1,11 +1,17 @@
 //! The one door to files: everything that a store writes goes through a [`FileSystem`], so
 //! that tests can stop, fail or tear it at any step.
 
+mod backend;
 mod real;
+mod simulated;
 
 use std::{fmt::Debug, io, path::Path, sync::Arc};
 
+pub(crate) use backend::Backend;
 pub(crate) use real::RealFs;
+pub(crate) use simulated::SimulatedFs;
+#[cfg(test)]
+pub(crate) use simulated::{Fault, Survives};
 
 /// Directories and names.
 pub(crate) trait FileSystem: Debug + Send + Sync {
@@ -32,4 +38,16 @@ pub(crate) trait File: Debug + Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     fn len(&self) -> io::Result<u64>;
     fn set_len(&self, len: u64) -> io::Result<()>;
+}
+
+/// All of a file, unless it has more bytes than it may.
+pub(crate) fn read_all(file: &dyn File, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let len = file.len()?;
+    if len > most {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; len as usize];
+    let read = file.read_at(0, &mut bytes)?;
+    bytes.truncate(read);
+    Ok(Some(bytes))
 }

@@ -3,6 +3,8 @@
 
 mod error;
 mod fs;
+mod layout;
+mod log;
 mod offset;
 mod operation;
 mod options;
