@@ -3,6 +3,7 @@
 use crate::{
     Lsn,
     codec::{Malformed, Put, Take},
+    engine::Report,
     view,
 };
 
@@ -49,5 +50,51 @@ impl Stat {
             applied: Lsn(from.u64()?),
             memory: from.u64()?,
         })
+    }
+}
+
+/// What a check of everything found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Streams that were checked.
+    pub streams: u64,
+    /// Entries that were read.
+    pub entries: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Whether sums were compared too: nobody wrote meanwhile.
+    pub sums: bool,
+    /// What is wrong, up to 1000 findings. Nothing, if the store is sound.
+    pub problems: Vec<String>,
+}
+
+/// Findings of which is told, and bytes of each.
+const MAX_PROBLEMS: usize = 1000;
+const MAX_PROBLEM: usize = 255;
+
+impl Verified {
+    pub(crate) fn of(report: Report) -> Self {
+        let Report { streams, entries, bytes, sums, mut problems } = report;
+        problems.truncate(MAX_PROBLEMS);
+        for problem in &mut problems {
+            let len = (0..=MAX_PROBLEM).rev().find(|len| problem.is_char_boundary(*len));
+            problem.truncate(len.unwrap_or_default());
+        }
+        Self { streams, entries, bytes, sums, problems }
+    }
+
+    pub(crate) fn encode(&self, to: &mut Vec<u8>) {
+        [self.streams, self.entries, self.bytes].into_iter().for_each(|number| to.put_u64(number));
+        to.put_u8(self.sums.into());
+        to.put_u32(self.problems.len() as u32);
+        self.problems.iter().for_each(|problem| to.put_short(problem.as_bytes()));
+    }
+
+    pub(crate) fn decode(from: &mut Take<'_>) -> Result<Self, Malformed> {
+        let (streams, entries, bytes) = (from.u64()?, from.u64()?, from.u64()?);
+        let sums = from.bool()?;
+        let count = from.count(1)?;
+        let problems = (0..count).map(|_| from.text()).collect::<Result<_, _>>()?;
+        Ok(Self { streams, entries, bytes, sums, problems })
     }
 }

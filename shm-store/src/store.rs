@@ -12,8 +12,9 @@ use bytes::Bytes;
 
 use crate::{
     Append, Durability, From, Head, Offset, OpenError, Options, Page, Pages, ReadError, Stat,
-    StreamConfig, StreamId, Tail, WriteError, Written,
+    StreamConfig, StreamId, Tail, Verified, WriteError, Written,
     client::{Client, Home, Place, strange_answer},
+    layout::Layout,
     operation::Write,
     protocol::{Answer, MAX_LISTED, MAX_PAGE, MAX_PAGE_ENTRIES, Request},
 };
@@ -84,7 +85,13 @@ impl Store {
     /// [`OpenError`]. What may pass is tried again by itself, for up to 30 seconds.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, OpenError> {
         let home = Home::Directory(Place::new(directory.as_ref())?);
-        Self::open_at(home, Options::default())
+        let options = match layout_of(&home)? {
+            Some(Layout { shards, durability, .. }) => {
+                Options { shards, durability, ..Options::default() }
+            }
+            None => Options::default(),
+        };
+        Self::open_at(home, options)
     }
 
     /// Opens the store in a directory, or makes one there.
@@ -96,6 +103,10 @@ impl Store {
     pub fn open_with(directory: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
         options.check()?;
         let home = Home::Directory(Place::new(directory.as_ref())?);
+        // Whoever owns it: the owner looks at its own options only.
+        if let Some(layout) = layout_of(&home)? {
+            layout.agrees(&options)?;
+        }
         Self::open_at(home, options)
     }
 
@@ -121,7 +132,7 @@ impl Store {
     /// As [`open`](Self::open).
     pub fn in_memory_with(options: Options) -> Result<Self, OpenError> {
         options.check()?;
-        Self::open_at(Home::memory(Arc::new(crate::fs::SimulatedFs::new()))?, options)
+        Self::open_at(Home::memory(Arc::new(crate::fs::SimulatedFs::default()))?, options)
     }
 
     fn open_at(home: Home, options: Options) -> Result<Self, OpenError> {
@@ -322,6 +333,20 @@ impl Store {
         }
     }
 
+    /// Checks everything that the store has: each entry, offset, fork and sum. The log was
+    /// checked when the owner opened the store. Others go on meanwhile; it takes as long as
+    /// reading everything.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`], if it could not be done.
+    pub fn verify(&self) -> Result<Verified, ReadError> {
+        match self.ask(&Request::Verify)? {
+            Answer::Verified(verified) => Ok(verified),
+            _ => Err(strange_answer()),
+        }
+    }
+
     /// A page, of the stream that is expected.
     pub(crate) fn read_of(
         &self,
@@ -365,6 +390,16 @@ impl Store {
     }
 }
 
+/// What is fixed about a store that is there.
+fn layout_of(home: &Home) -> Result<Option<Layout>, OpenError> {
+    match Layout::read(&*home.files(), home.place().directory()) {
+        Ok(layout) => Ok(Some(layout)),
+        // The owner says whether that is right.
+        Err(OpenError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// When a wait that begins now ends.
 pub(crate) fn deadline(wait: Duration) -> Instant {
     const LONG: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -402,10 +437,4 @@ fn check(write: &Write) -> Result<(), WriteError> {
 /// There is no stream whose name is too long.
 fn check_name(name: &str) -> Result<(), ReadError> {
     if name.len() > MAX_TEXT { Err(ReadError::NotFound) } else { Ok(()) }
-}
-
-impl std::convert::From<io::Error> for WriteError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(Arc::new(error))
-    }
 }

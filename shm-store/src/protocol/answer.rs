@@ -7,7 +7,7 @@ use super::{
     parts_len, take_parts,
 };
 use crate::{
-    Durability, Entry, Head, Lsn, Offset, Page, ReadError, Stat, StreamId, WriteError,
+    Durability, Entry, Head, Lsn, Offset, Page, ReadError, Stat, StreamId, Verified, WriteError,
     Written,
     codec::{Malformed, Put, Take},
     state::{millis, put_config, take_config, time},
@@ -18,6 +18,7 @@ const PAGE: u8 = 2;
 const HEAD: u8 = 3;
 const LIST: u8 = 4;
 const STAT: u8 = 5;
+const VERIFIED: u8 = 6;
 
 const OK: u8 = 0;
 const FAILED: u8 = 1;
@@ -30,6 +31,7 @@ pub(crate) enum Answer {
     Head(Result<Head, ReadError>),
     List(Result<Vec<Head>, ReadError>),
     Stat(Stat),
+    Verified(Verified),
 }
 
 /// The owner's last word on a link: it has done and answered all that it ever will.
@@ -78,6 +80,11 @@ impl Answer {
                 to.put_u8(OK);
                 stat.encode(&mut to);
             }
+            Self::Verified(verified) => {
+                to.put_u8(VERIFIED);
+                to.put_u8(OK);
+                verified.encode(&mut to);
+            }
         }
         to
     }
@@ -105,6 +112,7 @@ impl Answer {
             }
             (LIST, true) => Self::List(Err(take_read_error(&mut from)?)),
             (STAT, false) => Self::Stat(Stat::decode(&mut from)?),
+            (VERIFIED, false) => Self::Verified(Verified::decode(&mut from)?),
             _ => return Err(Malformed),
         };
         from.end()?;

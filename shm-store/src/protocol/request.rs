@@ -31,6 +31,7 @@ pub(crate) enum Request {
         limit: u32,
     },
     Stat,
+    Verify,
 }
 
 const CREATE: u8 = 1;
@@ -42,6 +43,7 @@ const READ: u8 = 6;
 const HEAD: u8 = 7;
 const LIST: u8 = 8;
 const STAT: u8 = 9;
+const VERIFY: u8 = 10;
 const EXPIRE: u8 = 11;
 
 impl Request {
@@ -77,6 +79,7 @@ impl Request {
                 to.put_u32(*limit);
             }
             Self::Stat => to.put_u8(STAT),
+            Self::Verify => to.put_u8(VERIFY),
         }
         to
     }
@@ -106,6 +109,7 @@ impl Request {
                 Self::List { prefix, after, limit: from.u32()? }
             }
             STAT => Self::Stat,
+            VERIFY => Self::Verify,
             kind => Self::Write(decode_write(kind, &mut from, message)?),
         };
         from.end()?;
