@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shm_transport::{Guest, Lease, LeaseError, LeasePolicy};
+use shm_transport::{Guest, Lease, LeaseError, LeasePolicy, lease::Reader};
 
 use self::connection::{Refused, attach};
 pub(crate) use self::{
@@ -31,7 +31,7 @@ pub(crate) use self::{
     place::{Home, Place},
 };
 use crate::{
-    Durability, OpenError, Options, ReadError, WriteError, Written,
+    Durability, Lsn, OpenError, Options, ReadError, WriteError, Written,
     operation::Write,
     protocol::{self, Answer, Request},
     service::Owner,
@@ -240,12 +240,16 @@ impl Client {
         }
     }
 
-    /// The lease, to pin by; none if the store is in memory, or if it cannot be had now.
-    pub(crate) fn lease(&self) -> Option<Lease> {
+    /// Keeps the log from an operation on, until the pin is dropped or this process ends. None
+    /// if the store is in memory, or if it cannot be had now: reading is right without it.
+    pub(crate) fn pin(&self, at: Lsn) -> Option<Reader> {
         let Home::Directory(place) = &self.home else { return None };
         let lease = Lease::builder().policy(LeasePolicy::On).open(place.lease().ok()?).ok()?;
-        // Nobody owns the store: so this is not the time to own it by accident.
-        (!lease.is_owner()).then_some(lease)
+        // Nobody owns the store, and this is not the time to own it by accident.
+        if lease.is_owner() {
+            return None;
+        }
+        lease.attach_reader(at.0).ok()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Reading a stream page by page.
 
+use shm_transport::lease::Reader;
+
 use crate::{From, Page, ReadError, Store, StreamId};
 
 /// All pages of a stream from a position on, up to its end.
@@ -26,11 +28,13 @@ pub struct Pages {
     name: String,
     stream: Option<StreamId>,
     from: Option<From>,
+    /// While there is more to read: keeps the log.
+    pin: Option<Reader>,
 }
 
 impl Pages {
     pub(crate) fn new(store: Store, name: String, from: From) -> Self {
-        Self { store, name, stream: None, from: Some(from) }
+        Self { store, name, stream: None, from: Some(from), pin: None }
     }
 }
 
@@ -42,7 +46,9 @@ impl Iterator for Pages {
         let page = self.store.read_of(&self.name, self.stream, self.from?);
         if let Ok(page) = &page {
             self.stream = Some(page.stream);
-            self.from = (!page.up_to_date && !page.closed).then_some(From::Offset(page.next));
+            let more = !page.up_to_date && !page.closed;
+            self.from = more.then_some(From::Offset(page.next));
+            self.pin = self.store.pin_if(more, self.pin.take());
         }
         Some(page)
     }

@@ -1,5 +1,7 @@
 //! What a store says of itself.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::{
     Lsn,
     codec::{Malformed, Put, Take},
@@ -24,18 +26,33 @@ pub struct Stat {
     pub applied: Lsn,
     /// Bytes of changes in the owner's memory, about.
     pub memory: u64,
+    /// Writes that this owner was asked for.
+    pub writes: u64,
+    /// In how many batches it did them: each took one sync of the log, if the store is durable.
+    pub batches: u64,
+}
+
+/// What an owner has done.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) writes: AtomicU64,
+    pub(crate) batches: AtomicU64,
 }
 
 impl Stat {
-    pub(crate) fn of(stat: view::Stat) -> Self {
+    pub(crate) fn of(stat: view::Stat, done: &Done) -> Self {
         let view::Stat { streams, bytes, visible, durable, applied, memory } = stat;
-        Self { owner: std::process::id(), streams, bytes, visible, durable, applied, memory }
+        let owner = std::process::id();
+        // Relaxed: counts, and nothing else.
+        let writes = done.writes.load(Ordering::Relaxed);
+        let batches = done.batches.load(Ordering::Relaxed);
+        Self { owner, streams, bytes, visible, durable, applied, memory, writes, batches }
     }
 
     pub(crate) fn encode(&self, to: &mut Vec<u8>) {
         to.put_u32(self.owner);
-        let Self { streams, bytes, visible, durable, applied, memory, .. } = *self;
-        [streams, bytes, visible.0, durable.0, applied.0, memory]
+        let Self { streams, bytes, visible, durable, applied, memory, writes, batches, .. } = *self;
+        [streams, bytes, visible.0, durable.0, applied.0, memory, writes, batches]
             .into_iter()
             .for_each(|number| to.put_u64(number));
     }
@@ -49,6 +66,8 @@ impl Stat {
             durable: Lsn(from.u64()?),
             applied: Lsn(from.u64()?),
             memory: from.u64()?,
+            writes: from.u64()?,
+            batches: from.u64()?,
         })
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use shm_transport::lease::Reader;
 
 use crate::{
     Append, Durability, From, Head, Offset, OpenError, Options, Page, Pages, ReadError, Stat,
@@ -58,7 +59,6 @@ pub struct Store {
 
 /// A write was done. Which of the two it is, is fixed when the store is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "it says what the acknowledgement is worth"]
 pub enum Ack {
     /// It is on the disk, whatever happens.
     Durable(Written),
@@ -366,6 +366,15 @@ impl Store {
             Answer::Page(result) => result,
             _ => Err(strange_answer()),
         }
+    }
+
+    /// Keeps the log from what is visible now on while there is more to read, if it is not
+    /// kept already.
+    pub(crate) fn pin_if(&self, more: bool, pin: Option<Reader>) -> Option<Reader> {
+        if !more || pin.is_some() {
+            return pin.filter(|_| more);
+        }
+        self.client.pin(self.stat().ok()?.visible)
     }
 
     pub(crate) fn client(&self) -> &Client {

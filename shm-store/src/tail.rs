@@ -26,6 +26,10 @@ use crate::{
     store::deadline,
 };
 
+/// An owner is looked for for so long at least: a wait that is too short for that would never
+/// come to anything.
+const ATTACHING: Duration = Duration::from_millis(200);
+
 /// Follows a stream.
 ///
 /// What it gives is what [`Store::pages`] gives, without an end: each entry once, in order,
@@ -57,7 +61,7 @@ pub struct Tail {
     following: Option<Following>,
     /// Everything up to a moment after the subscription began was read.
     is_up_to_date: bool,
-    /// While it reads: keeps the log.
+    /// While it has more than a page to read: keeps the log.
     pin: Option<Reader>,
     reads: u64,
 }
@@ -96,8 +100,8 @@ impl Tail {
         })
     }
 
-    /// What comes next, waiting for it up to so long; `None` if nothing came. After an end,
-    /// the end again.
+    /// What comes next, waiting for it up to so long; `None` if nothing came. While an owner has
+    /// to be looked for, it waits for 200 ms at least. After an end, the end again.
     ///
     /// # Errors
     ///
@@ -133,6 +137,7 @@ impl Tail {
     /// Goes a step; returns whether there may be something before the deadline.
     fn advance(&mut self, deadline: Instant) -> Result<bool, ReadError> {
         let Some(following) = &mut self.following else {
+            let deadline = deadline.max(Instant::now() + ATTACHING);
             let guest = self.store.client().attach_for_tail(deadline)?;
             let subscriber = guest
                 .subscribe(protocol::DURABLE, Start::Newest)
@@ -194,6 +199,7 @@ impl Tail {
                 self.waiting.extend(page.entries);
                 self.next = page.next;
                 self.is_up_to_date = page.up_to_date;
+                self.pin = self.store.pin_if(!page.up_to_date && !page.closed, self.pin.take());
                 if page.closed {
                     self.end = Some(Followed::Closed);
                 }

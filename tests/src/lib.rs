@@ -10,6 +10,7 @@ pub mod pattern;
 pub mod process;
 pub mod raw;
 pub mod raw_host;
+pub mod store;
 
 use std::{
     env, fs,

@@ -96,6 +96,12 @@ impl Calls {
             let mut state = self.state();
             state.answers.remove(&number);
             state.under_way -= 1;
+            if matches!(error, CallError::NotDone) && !state.is_led {
+                // What came before the end, and how the link ended, if nobody else sees to it.
+                state.is_led = true;
+                drop(state);
+                self.receive(Instant::now());
+            }
             return Err(error);
         }
         let take = |state: &mut State| state.answers.get_mut(&number).and_then(Option::take);

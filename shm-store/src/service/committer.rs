@@ -1,6 +1,7 @@
 //! The thread that has writes done.
 
 use std::{
+    sync::{Arc, atomic::Ordering},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -15,6 +16,7 @@ use crate::{
     engine::Engine,
     operation::Write,
     protocol::{self, Answer, Event, FAREWELL, Request},
+    stat::Done,
 };
 
 /// Writes that are done together, at the most; and bytes of entries, if the first has not more.
@@ -33,6 +35,7 @@ pub(super) struct Committer {
     publisher: Publisher,
     _reader: Thread,
     engine: Engine,
+    done: Arc<Done>,
     durability: Durability,
     gathering: Gathering,
     batch: Batch,
@@ -73,11 +76,12 @@ impl Committer {
     ) -> Result<Self, OpenError> {
         let publisher = reads.hub().publisher(protocol::DURABLE).map_err(system)?;
         let (mine, readers) = pair()?;
-        let reader = Reader::new(reads, engine.view(), readers)?;
+        let done = Arc::<Done>::default();
+        let reader = Reader::new(reads, engine.view(), Arc::clone(&done), readers)?;
         let mut links = LinkSet::new().map_err(system)?;
         let companions = [links.insert(control), links.insert(mine)];
         let [Ok(control), Ok(mine)] = companions else {
-            return Err(OpenError::Io(std::sync::Arc::new(std::io::ErrorKind::OutOfMemory.into())));
+            return Err(OpenError::Io(Arc::new(std::io::ErrorKind::OutOfMemory.into())));
         };
         let reader =
             thread::Builder::new().name("shm-store-read".into()).spawn(move || reader.run())?;
@@ -87,6 +91,7 @@ impl Committer {
             publisher,
             _reader: Thread(Some(reader)),
             engine,
+            done,
             durability,
             gathering: Gathering::default(),
             batch: Batch::default(),
@@ -174,6 +179,9 @@ impl Committer {
             return;
         }
         let Batch { writes, askers, .. } = std::mem::take(&mut self.batch);
+        // Relaxed: counts, and nothing else.
+        self.done.writes.fetch_add(writes.len() as u64, Ordering::Relaxed);
+        self.done.batches.fetch_add(1, Ordering::Relaxed);
         let began = Instant::now();
         let results = self.engine.commit(writes);
         let ended = Instant::now();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
@@ -13,7 +14,7 @@ use super::system;
 use crate::{
     OpenError,
     protocol::{Answer, MAX_LISTED, MAX_PAGE, MAX_PAGE_ENTRIES, Request, encode_page, page_len},
-    stat::{Stat, Verified},
+    stat::{Done, Stat, Verified},
     view::View,
 };
 
@@ -27,6 +28,7 @@ pub(super) struct Reader {
     links: LinkSet,
     host: Host,
     view: View,
+    done: Arc<Done>,
     committer: LinkKey,
     checks: HashMap<LinkKey, Check>,
 }
@@ -39,10 +41,15 @@ struct Check {
 }
 
 impl Reader {
-    pub(super) fn new(host: Host, view: View, committer: Link) -> Result<Self, OpenError> {
+    pub(super) fn new(
+        host: Host,
+        view: View,
+        done: Arc<Done>,
+        committer: Link,
+    ) -> Result<Self, OpenError> {
         let mut links = LinkSet::new().map_err(system)?;
         let committer = links.insert(committer).map_err(system)?;
-        Ok(Self { links, host, view, committer, checks: HashMap::new() })
+        Ok(Self { links, host, view, done, committer, checks: HashMap::new() })
     }
 
     pub(super) fn run(mut self) {
@@ -90,7 +97,7 @@ impl Reader {
                     }
                     continue;
                 }
-                Ok((number, request)) => answer(&self.view, link, number, request),
+                Ok((number, request)) => answer(&self.view, &self.done, link, number, request),
             };
             if let Err(error) = answered {
                 tracing::debug!(pid = link.peer_pid(), %error, "a client was not answered");
@@ -148,7 +155,13 @@ impl Drop for Check {
     }
 }
 
-fn answer(view: &View, link: &mut Link, number: u64, request: Request) -> Result<(), SendError> {
+fn answer(
+    view: &View,
+    done: &Done,
+    link: &mut Link,
+    number: u64,
+    request: Request,
+) -> Result<(), SendError> {
     let answer = match request {
         Request::Read { name, expected, from, max_bytes, max_entries } => {
             let max_bytes = max_bytes.clamp(1, MAX_PAGE) as usize;
@@ -167,7 +180,7 @@ fn answer(view: &View, link: &mut Link, number: u64, request: Request) -> Result
             let limit = limit.clamp(1, MAX_LISTED) as usize;
             Answer::List(view.list(&prefix, after.as_deref(), limit))
         }
-        Request::Stat => Answer::Stat(Stat::of(view.stat())),
+        Request::Stat => Answer::Stat(Stat::of(view.stat(), done)),
         // These are not answered here.
         Request::Verify | Request::Write(_) => return Ok(()),
     };

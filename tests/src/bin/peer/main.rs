@@ -9,6 +9,7 @@ mod hostile;
 mod lease;
 mod limits;
 mod messages;
+mod store;
 mod stream;
 
 use std::{
@@ -43,6 +44,11 @@ fn main() -> ExitCode {
         ["fleet", directory, node] => fleet::run(directory, node),
         ["fleet-soak", directory, node, life] => fleet::soak(directory, node, life),
         ["fleet-create", directory] => fleet::create(directory),
+        ["store", path] => store::run(path),
+        ["store-append", path, stream, life, log, producer] => {
+            store::append(path, stream, life, log, producer == "producer");
+        }
+        ["store-follow", path, stream, log] => store::follow(path, stream, log),
         ["descriptors"] => say(&shm_tests::counts::holdings().descriptors.to_string()),
         _ => {
             eprintln!("unknown role: {arguments:?}");
