@@ -7,6 +7,7 @@ use shm_store::{
     Ack, Append, Durability, Followed, From, OpenError, Options, Producer, ReadError, Store,
     StreamConfig, WriteError,
 };
+use shm_transport::{Guest, Lease, RecvError, SendError};
 use shm_tests::{Place, WAIT, eventually, peer, process::Peer, store::Text, within_wait};
 
 fn directory(place: &Place) -> PathBuf {
@@ -297,4 +298,64 @@ fn texts_that_are_too_long_are_refused() {
     assert!(matches!(store.head(&long), Err(ReadError::NotFound)));
     assert_eq!(store.list(&long, None).unwrap(), []);
     assert!(matches!(store.append("", "x"), Err(WriteError::BadName | WriteError::NotFound)));
+}
+
+#[test]
+fn a_client_that_sends_nonsense_or_reads_no_answers_loses_its_link_and_nobody_else_anything() {
+    let place = Place::new();
+    let store = Store::open(directory(&place)).unwrap();
+    store.create("s", StreamConfig::default()).unwrap();
+    for socket in ["commit", "read"] {
+        let attach = || Guest::attach(directory(&place).join(socket), WAIT).unwrap();
+        for nonsense in [&b"nonsense"[..], &[], &[0; 100], &[0xff; 5000]] {
+            let mut guest = attach();
+            guest.link.send(nonsense, WAIT).unwrap();
+            let answer = guest.link.recv(WAIT).map(|message| message.len());
+            assert!(matches!(answer, Err(RecvError::Ended(_))), "{socket}: {answer:?}");
+        }
+        // A head of a stream that is not there, or the deletion of one, without an end.
+        let kind = if socket == "read" { 7 } else { 3 };
+        let request = [&1u64.to_le_bytes()[..], &[kind, 1, b'x']].concat();
+        let mut guest = attach();
+        let ended = within_wait(move || {
+            loop {
+                match guest.link.send(&request, WAIT) {
+                    Ok(()) => {}
+                    Err(SendError::Ended(end)) => return end,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        println!("{socket}: {ended}");
+        store.append("s", "x").unwrap();
+        assert!(store.exists("s").unwrap());
+    }
+    let entries: usize =
+        store.pages("s", From::Start).map(|page| page.unwrap().entries.len()).sum();
+    assert_eq!(entries, 2);
+}
+
+#[test]
+fn a_reader_of_more_than_a_page_pins_the_log_until_it_is_done_or_dies() {
+    let place = Place::new();
+    let store = Store::open(directory(&place)).unwrap();
+    store.create("s", StreamConfig::default()).unwrap();
+    for _ in 0..4 {
+        store.append("s", Text::of_len(600_000)).unwrap();
+    }
+    let lease = directory(&place).join("lease");
+    let readers = || Lease::read_header(&lease).unwrap().readers.len();
+    let mut pages = store.pages("s", From::Start);
+    pages.next().unwrap().unwrap();
+    assert_eq!(readers(), 1);
+    let position = Lease::read_header(&lease).unwrap().readers[0].record.unwrap().position;
+    assert_eq!(position, store.stat().unwrap().visible.number());
+    assert!(pages.by_ref().all(|page| page.is_ok()));
+    assert_eq!(readers(), 0);
+
+    let mut guest = opened(&place, "guest");
+    assert_eq!(guest.ask("begin s"), "more");
+    assert_eq!(readers(), 1);
+    guest.kill();
+    assert_eq!(readers(), 0);
 }

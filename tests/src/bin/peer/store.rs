@@ -15,6 +15,7 @@ use crate::{command, say};
 pub(crate) fn run(path: &str) {
     let mut store = None;
     let mut tail = None;
+    let mut pages = None;
     while let Some(line) = command() {
         let words: Vec<&str> = line.split(' ').collect();
         let answer = match (words.as_slice(), store.as_ref()) {
@@ -45,6 +46,14 @@ pub(crate) fn run(path: &str) {
             // Entries and bytes from the start to the end, and whether they are as they should
             // be.
             (["read", name], Some(store)) => shown(read(store, name)),
+            // The first page, and no more for now.
+            (["begin", name], Some(store)) => {
+                let begun = pages.insert(store.pages(name, From::Start));
+                shown(begun.next().expect("a page").map(|page| match page.up_to_date {
+                    true => "all",
+                    false => "more",
+                }))
+            }
             (["tail", name], Some(store)) => match store.tail(name, From::Start) {
                 Ok(opened) => {
                     tail = Some(opened);
