@@ -13,8 +13,7 @@ fn everything_is_there_once_and_in_order_though_owners_are_killed() {
         .filter(|line| line.contains(" appends "))
         .map(|line| line.split(' ').next().unwrap())
         .collect();
-    let said: Vec<&str> =
-        said.lines().map(|line| line.trim().split(':').next().unwrap()).collect();
+    let said: Vec<&str> = said.lines().map(|line| line.trim().split(':').next().unwrap()).collect();
     assert_eq!(appended, said, "{text}");
     assert!(appended.len() > 10, "{text}");
     assert_eq!(done.lines().filter(|line| line.ends_with(" is killed")).count(), 2, "{text}");

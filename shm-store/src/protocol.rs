@@ -65,11 +65,7 @@ pub(crate) fn read_link(max_operation: u64) -> LinkConfig {
     let class =
         |slot_size, extent_slots, max_extents| SizeClass { slot_size, extent_slots, max_extents };
     LinkConfig {
-        size_classes: vec![
-            class(16 << 10, 8, 1),
-            class(128 << 10, 4, 2),
-            class(1 << 20, 2, 4),
-        ],
+        size_classes: vec![class(16 << 10, 8, 1), class(128 << 10, 4, 2), class(1 << 20, 2, 4)],
         max_message: max_operation.saturating_add(1 << 20),
         ..LinkConfig::default()
     }
@@ -90,10 +86,7 @@ fn put_parts(to: &mut impl Put, entries: &[Bytes]) {
 fn take_parts(from: &mut Take<'_>, whole: &Bytes) -> Result<Vec<Bytes>, Malformed> {
     let count = from.count(4)?;
     let lengths: Vec<u32> = (0..count).map(|_| from.u32()).collect::<Result<_, _>>()?;
-    lengths
-        .into_iter()
-        .map(|length| Ok(whole.slice_ref(from.bytes(length as usize)?)))
-        .collect()
+    lengths.into_iter().map(|length| Ok(whole.slice_ref(from.bytes(length as usize)?))).collect()
 }
 
 /// Bytes of [`put_parts`].

@@ -172,7 +172,8 @@ impl Tail {
     }
 
     fn take(&mut self, event: Event) {
-        let has_all = event.start == self.next && (event.end == event.start || !event.entries.is_empty());
+        let has_all =
+            event.start == self.next && (event.end == event.start || !event.entries.is_empty());
         if has_all {
             self.waiting.extend(event.entries);
             self.next = event.end;

@@ -36,12 +36,13 @@ fn json(output: &Output) -> Vec<Value> {
 
 fn every_command_works(directory: &str) {
     let target = |command| [command, directory];
-    let run = |command, more: &[&str], input| {
-        shmctl(&[&target(command)[..], more].concat(), input)
-    };
+    let run = |command, more: &[&str], input| shmctl(&[&target(command)[..], more].concat(), input);
     text(&run("create", &["letters", "--content-type", "text/plain"], ""));
     let appended = json(&run("append", &["letters", "--json"], "a\nb\nc\n"));
-    assert_eq!((&appended[0]["lines"], &appended[0]["acknowledgement"]), (&3.into(), &"durable".into()));
+    assert_eq!(
+        (&appended[0]["lines"], &appended[0]["acknowledgement"]),
+        (&3.into(), &"durable".into())
+    );
     text(&run("append", &["letters", "--batch", "2", "--close"], "d\ne\nf"));
     assert_eq!(text(&run("read", &["letters"], "")), "a\nb\nc\nd\ne\nf\n");
     let entries = json(&run("read", &["letters", "--json"], ""));

@@ -40,9 +40,8 @@ impl Text {
     /// An entry of so many bytes.
     #[must_use]
     pub fn of_len(len: usize) -> Bytes {
-        let word = |at: usize| {
-            (at as u64 + len as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()
-        };
+        let word =
+            |at: usize| (at as u64 + len as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
         (0..len).map(|at| word(at / 8)[at % 8]).collect()
     }
 

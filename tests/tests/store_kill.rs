@@ -91,12 +91,8 @@ fn nothing_acknowledged_is_lost_doubled_or_torn_while_processes_are_killed() {
     (0..STREAMS).for_each(|at| drop(store.create(&stream(at), Default::default()).unwrap()));
     let mut followers: Vec<_> = (0..FOLLOWERS)
         .map(|at| {
-            let mut peer = peer!(
-                "store-follow",
-                &directory,
-                stream(0),
-                place.file(&format!("followed-{at}"))
-            );
+            let mut peer =
+                peer!("store-follow", &directory, stream(0), place.file(&format!("followed-{at}")));
             assert_eq!(peer.answer(), "following");
             peer
         })
@@ -220,7 +216,8 @@ fn assert_followed(log: &PathBuf, entries: &BTreeMap<Offset, String>) {
     let end = lines.pop().expect("an end");
     assert!(end.starts_with("Closed"), "{end}");
     println!("followed {} entries, {end} readings", lines.len());
-    let expected: Vec<_> = entries.iter().map(|(offset, text)| format!("{offset} {text}")).collect();
+    let expected: Vec<_> =
+        entries.iter().map(|(offset, text)| format!("{offset} {text}")).collect();
     if let Some(at) = (0..lines.len().max(expected.len()))
         .find(|&at| lines.get(at).copied() != expected.get(at).map(String::as_str))
     {

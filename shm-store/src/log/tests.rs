@@ -151,7 +151,10 @@ fn a_flipped_bit_before_the_tail_is_refused_with_its_position() {
             match open(&fs) {
                 Err(error) => {
                     let damage = damage(error);
-                    assert_eq!((damage.file.as_str(), damage.position), ("log/0000000000000002.log", begin));
+                    assert_eq!(
+                        (damage.file.as_str(), damage.position),
+                        ("log/0000000000000002.log", begin)
+                    );
                 }
                 // Between a payload and the next record.
                 Ok((_, records)) => {

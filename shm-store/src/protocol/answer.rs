@@ -108,7 +108,9 @@ impl Answer {
             (HEAD, true) => Self::Head(Err(take_read_error(&mut from)?)),
             (LIST, false) => {
                 let count = from.count(MIN_HEAD)?;
-                Self::List(Ok((0..count).map(|_| take_head(&mut from)).collect::<Result<_, _>>()?))
+                Self::List(Ok((0..count)
+                    .map(|_| take_head(&mut from))
+                    .collect::<Result<_, _>>()?))
             }
             (LIST, true) => Self::List(Err(take_read_error(&mut from)?)),
             (STAT, false) => Self::Stat(Stat::decode(&mut from)?),

@@ -233,6 +233,9 @@ impl Committer {
 
     /// Does what was asked for until now, and says that this was all.
     fn leave(&mut self) {
+        while let Ok(Some(link)) = self.host.try_accept() {
+            let _ = self.links.insert(link);
+        }
         let keys: Vec<LinkKey> = self.links.iter_mut().map(|(key, _)| key).collect();
         for key in keys {
             if !self.companions.contains(&key) && !self.take_from(key) {

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use shm_store::{Append, Followed, From, Producer, Store, StreamConfig, Tail, WriteError};
+use shm_store::{
+    Append, Followed, From, Producer, ReadError, Store, StreamConfig, Tail, WriteError,
+};
 use shm_tests::{WAIT, monotonic, store::Text};
 
 use crate::{command, say};
@@ -16,6 +18,7 @@ pub(crate) fn run(path: &str) {
     let mut store = None;
     let mut tail = None;
     let mut pages = None;
+    let mut sequence = 0;
     while let Some(line) = command() {
         let words: Vec<&str> = line.split(' ').collect();
         let answer = match (words.as_slice(), store.as_ref()) {
@@ -36,8 +39,14 @@ pub(crate) fn run(path: &str) {
             (["create", name], Some(store)) => {
                 shown(store.create(name, StreamConfig::default()).map(|ack| ack.repeated))
             }
+            // Exactly once, also if the owner has just been killed.
             (["append", name, text], Some(store)) => {
-                shown(store.append(name, (*text).to_owned()).map(|ack| ack.start.to_string()))
+                let id = format!("process {}", std::process::id());
+                let producer = Some(Producer { id, epoch: 0, sequence });
+                let entries = vec![(*text).to_owned().into()];
+                let append = Append { entries, producer, ..Append::default() };
+                sequence += 1;
+                shown(store.append_with(name, append).map(|ack| ack.start.to_string()))
             }
             (["append-large", name, bytes], Some(store)) => {
                 let entry = Text::of_len(bytes.parse().expect("a number"));
@@ -76,7 +85,7 @@ fn shown<T: ToString, E: std::fmt::Debug>(result: Result<T, E>) -> String {
     }
 }
 
-fn read(store: &Store, name: &str) -> Result<String, shm_store::ReadError> {
+fn read(store: &Store, name: &str) -> Result<String, ReadError> {
     let mut texts = Vec::new();
     for page in store.pages(name, From::Start) {
         let entries = page?.entries;
@@ -164,7 +173,8 @@ pub(crate) fn follow(path: &str, stream: &str, log: &str) {
                 note(&log, &format!("{end:?} {}\n", tail.reads()));
                 return;
             }
-            Ok(None) => {}
+            // No owner could be reached within the second: the machine is busy.
+            Ok(None) | Err(ReadError::TimedOut) => {}
             Err(error) => panic!("{error:?}"),
         }
     }
