@@ -1,19 +1,160 @@
-//! Stand-in until the real layout is merged.
-use std::path::Path;
+//! `layout.json`: what a store is. Written first, never changed, checked at each opening.
 
-use crate::{OpenError, Options, fs::FileSystem};
+use std::{io, path::Path};
 
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Damage, Durability, OpenError, Options,
+    fs::{FileSystem, read_all},
+};
+
+/// The version of all files of a store.
+pub(crate) const FORMAT: u32 = 1;
+/// How a stream's name leads to its shard.
+pub(crate) const HASH: &str = "crc32c";
+const NAME: &str = "layout.json";
+const TEMPORARY: &str = "layout.json.new";
+/// More is no layout.
+const MAX: u64 = 4096;
+
+/// What is fixed when a store is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
+    pub(crate) shards: u16,
+    pub(crate) durability: Durability,
+    /// Random. Each file of the store carries it.
     pub(crate) identity: u128,
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+struct Text {
+    format: u32,
+    shards: u16,
+    hash: String,
+    durability: String,
+    identity: String,
+}
+
+/// The one field that every version has.
+#[derive(Debug, Deserialize)]
+struct Version {
+    format: u32,
+}
+
 impl Layout {
+    /// Reads a store's layout, or makes a new one durable if the directory holds no store.
+    ///
+    /// # Errors
+    ///
+    /// The layout is not the one that the options ask for, is of another version, is damaged,
+    /// or is missing beside a store's files.
     pub(crate) fn open_or_create(
         fs: &dyn FileSystem,
-        dir: &Path,
-        _: &Options,
+        directory: &Path,
+        options: &Options,
     ) -> Result<Self, OpenError> {
-        fs.create_dir_all(dir)?;
-        Ok(Self { identity: 7 })
+        options.check()?;
+        fs.create_dir_all(directory)?;
+        let names = fs.list(directory)?;
+        if names.iter().any(|name| name == NAME) {
+            return Self::read(fs, directory)?.agrees(options);
+        }
+        let log = match fs.list(&directory.join("log")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            names => names?,
+        };
+        if !log.is_empty() || names.iter().any(|name| name.starts_with("shard_")) {
+            return Err(OpenError::LayoutMissing);
+        }
+        let layout =
+            Self { shards: options.shards, durability: options.durability, identity: identity()? };
+        layout.write(fs, directory)?;
+        Ok(layout)
     }
+
+    /// Reads the layout of a store that is there.
+    ///
+    /// # Errors
+    ///
+    /// Like [`open_or_create`](Self::open_or_create), but nothing is asked for.
+    pub(crate) fn read(fs: &dyn FileSystem, directory: &Path) -> Result<Self, OpenError> {
+        let damaged = |what| OpenError::Damaged(Damage { file: NAME.into(), position: 0, what });
+        let file = fs.open(&directory.join(NAME), false)?;
+        let text = read_all(&*file, MAX)?.ok_or(damaged("a layout that is too long"))?;
+        let version: Version =
+            serde_json::from_slice(&text).map_err(|_| damaged("a layout that is not JSON"))?;
+        if version.format != FORMAT {
+            return Err(OpenError::Version { found: version.format, expected: FORMAT });
+        }
+        let text: Text =
+            serde_json::from_slice(&text).map_err(|_| damaged("a layout without its fields"))?;
+        if text.hash != HASH {
+            return Err(mismatch("hash", &text.hash, HASH));
+        }
+        if !text.shards.is_power_of_two() || text.shards > 256 {
+            return Err(damaged("a layout with a wrong number of shards"));
+        }
+        let digits = text.identity.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let identity = match u128::from_str_radix(&text.identity, 16) {
+            Ok(identity) if digits && text.identity.len() == 32 => identity,
+            _ => return Err(damaged("a layout with a wrong identity")),
+        };
+        let durability = [Durability::Durable, Durability::Relaxed]
+            .into_iter()
+            .find(|&durability| word(durability) == text.durability)
+            .ok_or(damaged("a layout with an unknown durability"))?;
+        Ok(Self { shards: text.shards, durability, identity })
+    }
+
+    fn agrees(self, options: &Options) -> Result<Self, OpenError> {
+        if self.shards != options.shards {
+            return Err(mismatch("shards", self.shards, options.shards));
+        }
+        if self.durability != options.durability {
+            let (found, expected) = (word(self.durability), word(options.durability));
+            return Err(mismatch("durability", found, expected));
+        }
+        Ok(self)
+    }
+
+    fn write(&self, fs: &dyn FileSystem, directory: &Path) -> Result<(), OpenError> {
+        let text = serde_json::to_vec_pretty(&Text {
+            format: FORMAT,
+            shards: self.shards,
+            hash: HASH.into(),
+            durability: word(self.durability).into(),
+            identity: format!("{:032x}", self.identity),
+        })
+        .map_err(io::Error::from)?;
+        let temporary = directory.join(TEMPORARY);
+        let file = fs.open(&temporary, true)?;
+        file.set_len(0)?;
+        file.write_all_at(0, &text)?;
+        file.sync_data()?;
+        fs.rename(&temporary, &directory.join(NAME))?;
+        fs.sync_dir(directory)?;
+        // The directory itself may be new.
+        if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs.sync_dir(parent)?;
+        }
+        Ok(())
+    }
+}
+
+const fn word(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Durable => "durable",
+        Durability::Relaxed => "relaxed",
+    }
+}
+
+fn mismatch(what: &'static str, found: impl ToString, expected: impl ToString) -> OpenError {
+    OpenError::Layout { what, found: found.to_string(), expected: expected.to_string() }
+}
+
+fn identity() -> io::Result<u128> {
+    let mut bytes = [0; 16];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(u128::from_le_bytes(bytes))
 }

@@ -1,5 +1,6 @@
 //! Tests of the whole engine.
 
+mod crash;
 mod expiry;
 mod forks;
 mod model;
