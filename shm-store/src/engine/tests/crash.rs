@@ -148,12 +148,17 @@ fn a_loss_of_power_at_any_operation_loses_nothing_that_was_acknowledged() {
     assert!(points > 100, "too few places were reached");
 }
 
+/// Always the same for a number.
+pub(super) fn random(number: u64) -> TestRunner {
+    let mut bytes = [7; 32];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    TestRunner::new_with_rng(Config::default(), rng)
+}
+
 /// Random writes in batches, with checkpoints on the way and opening again.
 fn write_much(fs: Arc<dyn FileSystem>, options: Options, story: &Story, round: u64) {
-    let mut bytes = [7; 32];
-    bytes[..8].copy_from_slice(&round.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let mut random = TestRunner::new_with_rng(Config::default(), rng);
+    let mut random = random(round);
     let mut model = Model { now: 1_000_000, ..Model::default() };
     let mut bench = Bench::on(fs, Path::new(STORE), options).expect("a new store");
     for step in 0..40 {
