@@ -1,6 +1,5 @@
 //! The shards: redb databases that hold what the log has been relieved of.
 
-mod backend;
 mod block;
 mod error;
 mod shard;

@@ -1,6 +1,9 @@
 //! Tests of the whole engine.
 
+mod crash;
 mod expiry;
+mod faults;
+mod figures;
 mod forks;
 mod model;
 mod random;
@@ -38,6 +41,8 @@ struct Bench {
 
 impl Bench {
     fn new(options: Options) -> Self {
+        // Small segments: they are written with zeros first, which takes its time.
+        let options = Options { segment_bytes: 64 << 10, ..options };
         let place = tempfile::tempdir().expect("a directory");
         let dir = place.path().join("store");
         let mut bench = Self::on(Arc::new(RealFs), &dir, options).expect("a new store");

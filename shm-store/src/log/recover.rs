@@ -69,12 +69,17 @@ pub(super) fn recover(
         if next.is_some_and(|until| until <= applied || until == header.follows) {
             continue;
         }
-        let end = walk(file, header, next, applied, replay)?;
-        if next.is_none() {
+        if next.is_some() {
+            walk(file, header, next, applied, replay)?;
+        } else {
+            let end = walk(file, header, None, u64::MAX, &mut |_, _| Ok(()))?;
             if end.last < applied {
                 return Err(damaged(header, end.at, "the log ends before what the shards have"));
             }
+            // First, for what is replayed may get into the shards, which must never have what
+            // the log could still lose.
             make_durable(&**file, &end)?;
+            walk(file, header, Some(end.last), applied, replay)?;
             found.last = end.last;
             // All segments before are synced. So nobody was given an LSN that this one could
             // not hold, even if the records that had them are gone.

@@ -19,10 +19,10 @@ use std::{
 
 use redb::{Database, ReadTransaction, ReadableDatabase, TableDefinition, WriteTransaction};
 
-use super::{Block, ShardError, backend::Backend, pack};
+use super::{Block, ShardError, pack};
 use crate::{
     Lsn, OpenError,
-    fs::FileSystem,
+    fs::{Backend, FileSystem},
     state::{Part, ProducerState, StreamMeta, Totals},
 };
 

@@ -164,6 +164,15 @@ impl Model {
     }
 
     pub(super) fn write(&mut self, write: &Write) -> Answer {
+        let before = self.clone();
+        let answer = self.try_write(write);
+        if answer.is_err() {
+            *self = before;
+        }
+        answer
+    }
+
+    fn try_write(&mut self, write: &Write) -> Answer {
         match write {
             Write::Create { name, config, entries, close } => {
                 if let Some(stream) = self.taken(name)? {

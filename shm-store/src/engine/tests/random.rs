@@ -116,7 +116,8 @@ proptest! {
         small in any::<bool>(),
     ) {
         let memory_bytes = if small { 4 << 10 } else { 1 << 20 };
-        let options = Options { shards: 2, memory_bytes, ..Options::default() };
+        let options =
+            Options { shards: 2, segment_bytes: 64 << 10, memory_bytes, ..Options::default() };
         let fs = Arc::new(SimulatedFs::default());
         let mut bench = Bench::on(fs, Path::new("/store"), options).expect("a new store");
         let mut model = Model { now: 1_000_000, ..Model::default() };
