@@ -249,6 +249,12 @@ impl Committer {
             let _ = link.try_send(&FAREWELL);
         }
         self.host.hub().say_goodbye();
+        // If nobody waits to take over, the next one shall have nothing to recover.
+        if self.links.len() == self.companions.len()
+            && let Err(error) = self.engine.checkpoint()
+        {
+            tracing::warn!(?error, "the log is left as it is");
+        }
     }
 }
 
