@@ -141,7 +141,7 @@ impl Tail {
             let guest = self.store.client().attach_for_tail(deadline)?;
             let subscriber = guest
                 .subscribe(protocol::DURABLE, Start::Newest)
-                .map_err(|error| std::io::Error::other(error))?;
+                .map_err(std::io::Error::other)?;
             self.following = Some(Following { subscriber, _guest: guest });
             self.is_up_to_date = false;
             return Ok(true);
