@@ -135,7 +135,8 @@ fn walk(
     let mut unsure = VecDeque::new();
     while until.is_none_or(|until| end.last < until) {
         let Some(record) = window.record(end.at, header.salt)? else { break };
-        let payload = window.get(end.at + record::HEADER as u64, record.length.into())?;
+        let whole = window.get(end.at, record.size())?;
+        let payload = whole.and_then(|whole| whole[record::HEADER..].get(..record.length as usize));
         let Some(payload) = payload.filter(|payload| record.is_of(payload)) else { break };
         if record.lsn != expected {
             break;
