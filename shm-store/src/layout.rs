@@ -136,19 +136,14 @@ impl Layout {
         fs.sync_dir(directory)?;
         // The directory itself may be new. Its parent may be one that cannot be synced: of
         // another user, or no directory of a disk.
-        match directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Some(parent) => match fs.sync_dir(parent) {
-                Err(error)
-                    if !matches!(
-                        error.kind(),
-                        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
-                    ) =>
-                {
-                    return Err(error.into());
-                }
-                _ => {}
-            },
-            None => {}
+        if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty())
+            && let Err(error) = fs.sync_dir(parent)
+            && !matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
+            )
+        {
+            return Err(error.into());
         }
         Ok(())
     }
