@@ -134,9 +134,16 @@ impl Layout {
         file.sync_data()?;
         fs.rename(&temporary, &directory.join(NAME))?;
         fs.sync_dir(directory)?;
-        // The directory itself may be new.
-        if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            fs.sync_dir(parent)?;
+        // The directory itself may be new. Its parent may be one that cannot be synced: of
+        // another user, or no directory of a disk.
+        if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty())
+            && let Err(error) = fs.sync_dir(parent)
+            && !matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
+            )
+        {
+            return Err(error.into());
         }
         Ok(())
     }
@@ -157,4 +164,67 @@ fn identity() -> io::Result<u128> {
     let mut bytes = [0; 16];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
     Ok(u128::from_le_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::{Fault, SimulatedFs, Survives};
+
+    fn open(fs: &SimulatedFs, options: &Options) -> Result<Layout, OpenError> {
+        Layout::open_or_create(fs, Path::new("/store"), options)
+    }
+
+    fn rewrite(fs: &SimulatedFs, from: &str, to: &str) {
+        let file = fs.open(Path::new("/store/layout.json"), false).unwrap();
+        let text = String::from_utf8(read_all(&*file, MAX).unwrap().unwrap()).unwrap();
+        assert!(text.contains(from));
+        let text = text.replace(from, to);
+        file.set_len(0).unwrap();
+        file.write_all_at(0, text.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_layout_is_the_same_at_each_opening_and_another_one_is_refused() {
+        let fs = SimulatedFs::default();
+        let options = Options::default();
+        let layout = open(&fs, &options).unwrap();
+        assert_eq!(open(&fs, &options).unwrap(), layout);
+        let shards = Options { shards: 8, ..options.clone() };
+        assert!(matches!(open(&fs, &shards), Err(OpenError::Layout { what: "shards", .. })));
+        let relaxed = Options { durability: Durability::Relaxed, ..options.clone() };
+        assert!(matches!(open(&fs, &relaxed), Err(OpenError::Layout { what: "durability", .. })));
+        rewrite(&fs, HASH, "other");
+        assert!(matches!(open(&fs, &options), Err(OpenError::Layout { what: "hash", .. })));
+        rewrite(&fs, "\"format\": 1", "\"format\": 2");
+        assert!(matches!(open(&fs, &options), Err(OpenError::Version { found: 2, .. })));
+        rewrite(&fs, "{", "");
+        assert!(matches!(open(&fs, &options), Err(OpenError::Damaged(_))));
+    }
+
+    #[test]
+    fn shards_or_a_log_without_a_layout_are_refused() {
+        for name in ["/store/shard_00.redb", "/store/log/0000000000000001.log"] {
+            let fs = SimulatedFs::default();
+            fs.open(Path::new(name), true).unwrap();
+            assert!(matches!(open(&fs, &Options::default()), Err(OpenError::LayoutMissing)));
+        }
+    }
+
+    #[test]
+    fn a_loss_of_power_leaves_a_whole_layout_or_none() {
+        for operation in 0..=6 {
+            let fs = SimulatedFs::default();
+            fs.record();
+            fs.fail(operation, Fault::Stop);
+            open(&fs, &Options::default()).unwrap_err();
+            for seed in 0..32 {
+                open(&fs.crash(Survives::Some(seed)), &Options::default()).unwrap();
+            }
+        }
+        let fs = SimulatedFs::default();
+        fs.record();
+        let layout = open(&fs, &Options::default()).unwrap();
+        assert_eq!(open(&fs.crash(Survives::Nothing), &Options::default()).unwrap(), layout);
+    }
 }

@@ -93,7 +93,7 @@ impl Log {
         options: &LogOptions,
         identity: u128,
         applied: Lsn,
-        replay: &mut dyn FnMut(Lsn, &[u8]) -> Result<(), OpenError>,
+        replay: &mut recover::Replay<'_>,
     ) -> Result<Self, OpenError> {
         let log = directory.join("log");
         fs.create_dir_all(&log)?;

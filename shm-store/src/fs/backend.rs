@@ -51,3 +51,34 @@ impl StorageBackend for Backend {
         self.file.write_all_at(offset, data)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use redb::{Database, ReadableDatabase, TableDefinition};
+
+    use super::*;
+    use crate::fs::{FileSystem, SimulatedFs, Survives};
+
+    const TABLE: TableDefinition<'_, u64, u64> = TableDefinition::new("table");
+
+    fn open(fs: &SimulatedFs) -> Database {
+        let file = fs.open(Path::new("/shard_00.redb"), true).unwrap();
+        Database::builder().create_with_backend(Backend(file)).unwrap()
+    }
+
+    #[test]
+    fn a_committed_transaction_of_a_shard_survives_a_loss_of_power() {
+        let fs = SimulatedFs::default();
+        fs.record();
+        let database = open(&fs);
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(TABLE).unwrap().insert(1, 2).unwrap();
+        transaction.commit().unwrap();
+        fs.sync_dir(Path::new("/")).unwrap();
+        let database = open(&fs.crash(Survives::Nothing));
+        let table = database.begin_read().unwrap().open_table(TABLE).unwrap();
+        assert_eq!(redb::ReadableTable::get(&table, 1).unwrap().unwrap().value(), 2);
+    }
+}

@@ -120,6 +120,13 @@ impl SimulatedFs {
         self.state().recording.as_ref().map_or(0, |durable| durable.pending.len())
     }
 
+    /// Another disk with the same files, synced or not: what a killed process leaves behind.
+    pub(crate) fn clone_disk(&self) -> Self {
+        let state = self.state();
+        let (names, files) = (state.names.clone(), state.files.clone());
+        Self(Arc::new(Mutex::new(State { names, files, ..State::default() })))
+    }
+
     /// The disk after a loss of power, as a file system that records.
     pub(crate) fn crash(&self, survives: Survives) -> Self {
         let mut disk = self.state().recording.clone().unwrap_or_default();

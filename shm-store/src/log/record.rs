@@ -44,6 +44,15 @@ impl Header {
     }
 }
 
+/// Whether these bytes, if they are a header, say that an LSN is durable. Most places in a
+/// segment are not worth a checksum.
+pub(super) fn claims_durable(header: &[u8], lsn: u64) -> bool {
+    header
+        .get(16..)
+        .and_then(|bytes| bytes.first_chunk())
+        .is_some_and(|&durable| u64::from_le_bytes(durable) >= lsn)
+}
+
 fn checksum(header: &[u8], salt: u64) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), header)
 }

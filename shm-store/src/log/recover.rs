@@ -140,7 +140,8 @@ fn walk(
     let mut unsure = VecDeque::new();
     while until.is_none_or(|until| end.last < until) {
         let Some(record) = window.record(end.at, header.salt)? else { break };
-        let payload = window.get(end.at + record::HEADER as u64, record.length.into())?;
+        let whole = window.get(end.at, record.size())?;
+        let payload = whole.and_then(|whole| whole[record::HEADER..].get(..record.length as usize));
         let Some(payload) = payload.filter(|payload| record.is_of(payload)) else { break };
         if record.lsn != expected {
             break;
@@ -223,7 +224,8 @@ impl<'a> Window<'a> {
     fn says_durable(&mut self, from: u64, salt: u64, lsn: u64) -> io::Result<bool> {
         let mut at = from;
         while at + record::HEADER as u64 <= self.end {
-            if self.record(at, salt)?.is_some_and(|record| record.durable >= lsn) {
+            let bytes = self.get(at, record::HEADER as u64)?.unwrap_or_default();
+            if record::claims_durable(bytes, lsn) && record::Header::decode(bytes, salt).is_some() {
                 return Ok(true);
             }
             at += record::ALIGN;
