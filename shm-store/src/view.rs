@@ -268,6 +268,9 @@ impl View {
     fn note(&self, meta: &StreamMeta) {
         let Some(time) = meta.fixed.config.time_to_live else { return };
         let now = self.shared.now();
+        if now <= meta.accessed {
+            return;
+        }
         let mut reads = self.shared.reads();
         if reads.len() >= MOST_READS && !reads.contains_key(&meta.id()) {
             return;

@@ -69,9 +69,29 @@ impl Engine {
 
     /// Reads that are to be logged: of each stream one for an eighth of its time to live.
     fn due_reads(&self, now: u64, budget: usize) -> Vec<Write> {
-        let reads = self.shared.reads();
-        let due = reads.values().filter(|read| read.due <= now);
-        due.take(budget).map(|read| Write::Touch { name: read.name.clone() }).collect()
+        let due: Vec<_> = {
+            let reads = self.shared.reads();
+            let due = reads.iter().filter(|(_, read)| read.due <= now).take(budget);
+            due.map(|(&id, read)| (id, read.name.clone(), read.at)).collect()
+        };
+        let mut writes = Vec::new();
+        for (id, name, at) in due {
+            let meta = self.shared.with_shards(|shards| {
+                let layers = self.shared.layers();
+                layers.lookup(shards).stream(&name)
+            });
+            match meta {
+                Ok(Some(meta)) if meta.id() == id && meta.accessed < at => {
+                    writes.push(Write::Touch { name });
+                }
+                // A write came later, or it is gone: the read means nothing any more.
+                Ok(_) => {
+                    self.shared.reads().remove(&id);
+                }
+                Err(error) => tracing::warn!(?error, "sweeping failed"),
+            }
+        }
+        writes
     }
 }
 

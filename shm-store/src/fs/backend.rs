@@ -65,7 +65,7 @@ mod tests {
 
     fn open(fs: &SimulatedFs) -> Database {
         let file = fs.open(Path::new("/shard_00.redb"), true).unwrap();
-        Database::builder().create_with_backend(Backend(file)).unwrap()
+        Database::builder().create_with_backend(Backend::new(file, Arc::default())).unwrap()
     }
 
     #[test]

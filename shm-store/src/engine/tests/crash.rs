@@ -42,7 +42,7 @@ impl Perilous {
     /// Before an operation.
     fn peril(&self) {
         let operation = self.disk.operations();
-        if operation % self.story.every != 0 {
+        if !operation.is_multiple_of(self.story.every) {
             return;
         }
         let pending = self.disk.pending();

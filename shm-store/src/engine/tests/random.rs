@@ -76,7 +76,7 @@ impl Seed {
             }
             15..=17 => {
                 let stream = model.streams.get(&from);
-                let at = (number % 3 > 0)
+                let at = (!number.is_multiple_of(3))
                     .then(|| stream.map_or(Offset::START, |stream| stream.position(number >> 2)));
                 Write::Fork { name, from, at, config }
             }
