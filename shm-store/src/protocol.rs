@@ -14,7 +14,7 @@ mod request;
 mod tests;
 
 use bytes::Bytes;
-use shm_transport::{LinkConfig, SizeClass, TopicConfig};
+use shm_transport::{LinkConfig, Message, SizeClass, TopicConfig};
 
 pub(crate) use self::{
     answer::{Answer, FAREWELL, encode_page, number_of, page_len},
@@ -87,6 +87,14 @@ fn take_parts(from: &mut Take<'_>, whole: &Bytes) -> Result<Vec<Bytes>, Malforme
     let count = from.count(4)?;
     let lengths: Vec<u32> = (0..count).map(|_| from.u32()).collect::<Result<_, _>>()?;
     lengths.into_iter().map(|length| Ok(whole.slice_ref(from.bytes(length as usize)?))).collect()
+}
+
+/// A message in memory of its own. Whoever keeps parts of it for long keeps nothing of the
+/// link's: sealed payloads that are not given back would be missing for the next messages.
+pub(crate) fn copied(message: &Message<'_>) -> Bytes {
+    let mut bytes = vec![0; message.len()];
+    message.copy_to(0, &mut bytes);
+    bytes.into()
 }
 
 /// Bytes of [`put_parts`].

@@ -139,9 +139,8 @@ impl Tail {
         let Some(following) = &mut self.following else {
             let deadline = deadline.max(Instant::now() + ATTACHING);
             let guest = self.store.client().attach_for_tail(deadline)?;
-            let subscriber = guest
-                .subscribe(protocol::DURABLE, Start::Newest)
-                .map_err(std::io::Error::other)?;
+            let subscriber =
+                guest.subscribe(protocol::DURABLE, Start::Newest).map_err(std::io::Error::other)?;
             self.following = Some(Following { subscriber, _guest: guest });
             self.is_up_to_date = false;
             return Ok(true);

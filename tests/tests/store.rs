@@ -199,6 +199,20 @@ fn a_tail_learns_of_a_deletion_and_does_not_go_on_with_another_stream_of_the_nam
 }
 
 #[test]
+fn large_entries_that_are_kept_for_long_hold_nobody_up() {
+    let store = Store::in_memory().unwrap();
+    store.create("s", StreamConfig::default()).unwrap();
+    // More than a link carries as sealed payloads at a time, kept in the owner's memory, and
+    // then in the reader's.
+    let count = 20;
+    for _ in 0..count {
+        store.append("s", vec![7; (1 << 20) + 1]).unwrap();
+    }
+    let pages: Vec<_> = store.pages("s", From::Start).map(Result::unwrap).collect();
+    assert_eq!(pages.iter().map(|page| page.entries.len()).sum::<usize>(), count);
+}
+
+#[test]
 fn many_threads_share_one_handle() {
     let place = Place::new();
     let _owner = opened(&place, "owner");

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use shm_transport::{Deadline, Link, Receiver, RecvError, SendError, Sender};
 
-use crate::protocol::number_of;
+use crate::protocol::{copied, number_of};
 
 /// One link to the owner, seen from a client.
 #[derive(Debug)]
@@ -190,7 +190,10 @@ impl Calls {
         let mut until = Deadline::from(deadline);
         loop {
             match receiver.recv(until) {
-                Ok(message) => self.state().deliver(message.to_bytes()),
+                Ok(message) => {
+                    let message = copied(&message);
+                    self.state().deliver(message);
+                }
                 Err(RecvError::TimedOut) => break,
                 // A message that cannot be mapped stays; there may be memory later.
                 Err(RecvError::Os(_)) => {

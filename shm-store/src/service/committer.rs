@@ -15,7 +15,7 @@ use crate::{
     Durability, Lsn, OpenError,
     engine::Engine,
     operation::Write,
-    protocol::{self, Answer, Event, FAREWELL, Request},
+    protocol::{self, Answer, Event, FAREWELL, Request, copied},
     stat::Done,
 };
 
@@ -152,7 +152,7 @@ impl Committer {
         let Some(link) = self.links.get_mut(key) else { return true };
         while self.batch.has_room() {
             let message = match link.try_recv() {
-                Ok(Some(message)) => message.to_bytes(),
+                Ok(Some(message)) => copied(&message),
                 Ok(None) | Err(RecvError::Os(_)) => return true,
                 Err(_) => return false,
             };
