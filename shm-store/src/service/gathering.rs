@@ -24,11 +24,14 @@ pub(super) struct Gathering {
     last: Vec<LinkKey>,
     /// How long batches take, on average.
     sync: Duration,
+    /// How long all batches took: what came meanwhile is seen only afterwards.
+    busy: Duration,
 }
 
 #[derive(Debug, Default)]
 struct Client {
-    answered: Option<Instant>,
+    /// When, and how long batches had taken until then.
+    answered: Option<(Instant, Duration)>,
     /// How long it took to ask again, the last time; `None` if that is not known.
     returned_in: Option<Duration>,
     /// It has something in the batch that is being gathered.
@@ -39,8 +42,9 @@ impl Gathering {
     /// A client asks for something.
     pub(super) fn asked(&mut self, key: LinkKey, now: Instant) {
         let client = self.clients.entry(key).or_default();
-        if let Some(answered) = client.answered.take() {
-            client.returned_in = Some(now.saturating_duration_since(answered));
+        if let Some((answered, busy)) = client.answered.take() {
+            let away = now.saturating_duration_since(answered);
+            client.returned_in = Some(away.saturating_sub(self.busy - busy));
         }
         client.is_in = true;
     }
@@ -66,6 +70,7 @@ impl Gathering {
 
     /// A batch was answered that took so long.
     pub(super) fn answered(&mut self, took: Duration, now: Instant) {
+        self.busy += took;
         self.sync = match self.sync {
             Duration::ZERO => took,
             average => average - average / WEIGHT + took / WEIGHT,
@@ -80,7 +85,7 @@ impl Gathering {
         }
         for (key, client) in &mut self.clients {
             if std::mem::take(&mut client.is_in) {
-                client.answered = Some(now);
+                client.answered = Some((now, self.busy));
                 self.last.push(*key);
             }
         }
