@@ -20,6 +20,7 @@ pub mod raw;
 pub mod raw_host;
 pub mod service;
 pub mod steps;
+pub mod store;
 
 use std::{
     env, fs,

@@ -18,6 +18,7 @@ mod limits;
 mod messages;
 mod mutations;
 mod steps;
+mod store;
 mod stream;
 
 use std::{
@@ -85,6 +86,11 @@ fn main() -> ExitCode {
         ["stepped-subscriber", path, what] => steps::subscribe(path, what),
         ["stepped-member", directory, what, life] => steps::member(directory, life, what),
         ["stepped-lease", path, what] => steps::lease(path, what),
+        ["store", path] => store::run(path),
+        ["store-append", path, stream, life, log, producer] => {
+            store::append(path, stream, life, log, producer == "producer");
+        }
+        ["store-follow", path, stream, log] => store::follow(path, stream, log),
         ["descriptors"] => say(&shm_tests::counts::holdings().descriptors.to_string()),
         _ => {
             eprintln!("unknown role: {arguments:?}");

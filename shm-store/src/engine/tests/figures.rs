@@ -1,0 +1,187 @@
+//! What things cost: bytes on the disk, memory, and time, which is printed.
+
+use std::{sync::atomic::AtomicU64, time::Instant};
+
+use super::*;
+use crate::fs::File;
+
+const PAGE: u64 = 4096;
+
+/// A disk in memory, counting.
+#[derive(Clone, Debug, Default)]
+struct Counting(Arc<Counts>, SimulatedFs);
+
+#[derive(Debug, Default)]
+struct Counts {
+    bytes: AtomicU64,
+    /// In whole pages, as each write touches them.
+    paged: AtomicU64,
+    syncs: AtomicU64,
+}
+
+#[derive(Debug)]
+struct CountedFile(Counting, Arc<dyn File>);
+
+#[test]
+fn an_append_of_100_bytes_writes_less_than_1_kb_with_checkpoints() {
+    let appends = amount("SHM_TEST_STORE_APPENDS", 24_000);
+    for group in [6, 8] {
+        let fs = Counting::default();
+        let options =
+            Options { segment_bytes: 1 << 20, memory_bytes: 1 << 20, ..Options::default() };
+        let mut bench =
+            Bench::on(Arc::new(fs.clone()), Path::new("/store"), options).expect("a new store");
+        for number in 0..group {
+            bench.create(&format!("stream-{number}"));
+        }
+        let text = "x".repeat(100);
+        let written = |bench: &mut Bench, count| {
+            for _ in 0..count / group {
+                let batch = (0..group).map(|number| append(&format!("stream-{number}"), &[&text]));
+                for result in bench.engine().commit(batch.collect()) {
+                    result.expect("appended");
+                }
+            }
+        };
+        // Segments of the log are written with zeros, once; then they are used again.
+        written(&mut bench, 48_000);
+        bench.engine().checkpoint().expect("a checkpoint");
+        let before = fs.now();
+        written(&mut bench, appends);
+        bench.engine().checkpoint().expect("a checkpoint");
+        let after = fs.now();
+        let each = |index: usize| (after[index] - before[index]) as f64 / appends as f64;
+        println!(
+            "groups of {group}: {:.0} bytes an append, {:.0} in whole pages, {:.2} syncs",
+            each(0),
+            each(1),
+            each(2)
+        );
+        assert!(each(0) < 1024.0);
+    }
+}
+
+#[test]
+fn memory_is_bounded_by_the_options_and_not_by_the_store() {
+    let entries = amount("SHM_TEST_STORE_ENTRIES", 50_000);
+    let options = Options { memory_bytes: 1 << 20, cache_bytes: 16 << 20, ..Options::default() };
+    let mut bench = Bench::new(options);
+    let text = "x".repeat(100);
+    for number in 0..16 {
+        bench.create(&format!("stream-{number}"));
+    }
+    let began = Instant::now();
+    for number in 0..entries / 100 {
+        let hundred = [&*text; 100];
+        bench.append(&format!("stream-{}", number % 16), &hundred).expect("appended");
+        let memory = bench.engine().view().stat().memory;
+        assert!(memory < 3 << 20, "{memory}");
+    }
+    println!(
+        "{entries} entries in {:?}; the process has had {} at most",
+        began.elapsed(),
+        status("VmHWM")
+    );
+    assert_eq!(bench.verify(), [""; 0]);
+    bench.reopen();
+    println!("after opening again and verifying: {} at most", status("VmHWM"));
+}
+
+#[test]
+fn a_long_log_is_recovered_within_bounded_memory() {
+    let megabytes = amount("SHM_TEST_STORE_LOG", 8);
+    let mut bench = Bench::new(Options { memory_bytes: u64::MAX, ..Options::default() });
+    let text = "x".repeat(1000);
+    bench.create("a");
+    for _ in 0..megabytes {
+        bench.append("a", &[&*text; 1000]).expect("appended");
+    }
+    bench.options.memory_bytes = 16 << 20;
+    let began = Instant::now();
+    bench.reopen();
+    println!("a log of {megabytes} MB was recovered in {:?}", began.elapsed());
+    assert!(bench.engine().view().stat().memory < 32 << 20);
+    let began = Instant::now();
+    bench.reopen();
+    println!("and opened again in {:?}", began.elapsed());
+    let began = Instant::now();
+    let (mut from, mut entries) = (From::Start, 0);
+    loop {
+        let page =
+            bench.engine().view().read("a", None, from, 1 << 20, usize::MAX).expect("a page");
+        entries += page.entries.len() as u64;
+        from = From::Offset(page.next);
+        if page.up_to_date {
+            break;
+        }
+    }
+    println!("and read in {:?}", began.elapsed());
+    assert_eq!(entries, megabytes * 1000);
+}
+
+fn status(field: &str) -> String {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a status");
+    let line = status.lines().find(|line| line.starts_with(field)).expect("a field");
+    line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+}
+
+impl Counting {
+    fn now(&self) -> [u64; 3] {
+        let Counts { bytes, paged, syncs } = &*self.0;
+        [bytes, paged, syncs].map(|count| count.load(Ordering::Relaxed))
+    }
+}
+
+impl FileSystem for Counting {
+    fn open(&self, path: &Path, create: bool) -> std::io::Result<Arc<dyn File>> {
+        Ok(Arc::new(CountedFile(self.clone(), self.1.open(path, create)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.1.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        self.1.remove(path)
+    }
+
+    fn list(&self, directory: &Path) -> std::io::Result<Vec<String>> {
+        self.1.list(directory)
+    }
+
+    fn create_dir_all(&self, directory: &Path) -> std::io::Result<()> {
+        self.1.create_dir_all(directory)
+    }
+
+    fn sync_dir(&self, directory: &Path) -> std::io::Result<()> {
+        self.0.syncs.fetch_add(1, Ordering::Relaxed);
+        self.1.sync_dir(directory)
+    }
+}
+
+impl File for CountedFile {
+    fn read_at(&self, at: u64, to: &mut [u8]) -> std::io::Result<usize> {
+        self.1.read_at(at, to)
+    }
+
+    fn write_all_at(&self, at: u64, from: &[u8]) -> std::io::Result<()> {
+        let counts = &self.0.0;
+        let end = at + from.len() as u64;
+        counts.bytes.fetch_add(from.len() as u64, Ordering::Relaxed);
+        counts.paged.fetch_add(end.next_multiple_of(PAGE) - at / PAGE * PAGE, Ordering::Relaxed);
+        self.1.write_all_at(at, from)
+    }
+
+    fn sync_data(&self) -> std::io::Result<()> {
+        self.0.0.syncs.fetch_add(1, Ordering::Relaxed);
+        self.1.sync_data()
+    }
+
+    fn len(&self) -> std::io::Result<u64> {
+        self.1.len()
+    }
+
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.1.set_len(len)
+    }
+}

@@ -1,0 +1,247 @@
+//! The write-ahead log: the truth of a store. See docs/store.md.
+
+mod files;
+mod record;
+mod recover;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use std::{io, ops::RangeInclusive, path::Path, sync::Arc};
+
+use crate::{
+    Lsn, OpenError,
+    fs::{File, FileSystem},
+};
+use files::{BeginError, Files};
+use segment::HEADER;
+
+/// A buffer for groups that is larger is given back.
+const BUFFER: usize = 1 << 20;
+
+/// How a log is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogOptions {
+    /// Bytes of a segment. One that must hold a larger group is as large as that needs.
+    pub(crate) segment_bytes: u64,
+    /// The most payload of a record.
+    pub(crate) max_record_bytes: u64,
+}
+
+/// Why nothing was appended. Except for `Poisoned`, the log goes on.
+#[derive(Clone, Debug)]
+pub(crate) enum AppendError {
+    /// The disk is full.
+    NoSpace,
+    /// A record is larger than one may be.
+    TooLarge,
+    /// A sync failed, now or before, or a failed append could not be taken back.
+    Poisoned,
+    /// The system refused.
+    Io(Arc<io::Error>),
+}
+
+impl From<io::Error> for AppendError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            _ => Self::Io(Arc::new(error)),
+        }
+    }
+}
+
+/// The log could not be synced: whether what was appended since the last sync is durable is
+/// not known, and never will be by this log.
+#[derive(Clone, Debug)]
+pub(crate) struct SyncFailed;
+
+/// The log of a store, of which there is one at a time.
+#[derive(Debug)]
+pub(crate) struct Log {
+    files: Files,
+    max_record_bytes: u64,
+    identity: u128,
+    /// Those that count but the last, oldest first.
+    older: Vec<segment::Header>,
+    /// The one that is written.
+    current: segment::Header,
+    file: Arc<dyn File>,
+    /// Where the next group goes.
+    at: u64,
+    /// The last LSN that has a record.
+    last: u64,
+    next: u64,
+    durable: u64,
+    poisoned: bool,
+    buffer: Vec<u8>,
+}
+
+impl Log {
+    /// Opens the log in a store's directory, or begins it.
+    ///
+    /// Every record above `applied` is replayed in order, and all of them are durable when
+    /// this returns. A tail that is torn is void from now on. LSNs go on, with a gap, above
+    /// all that were ever given out.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Damaged`] if a record that was synced is not whole, or a segment is
+    /// missing; whatever `replay` returns.
+    pub(crate) fn open(
+        fs: Arc<dyn FileSystem>,
+        directory: &Path,
+        options: &LogOptions,
+        identity: u128,
+        applied: Lsn,
+        replay: &mut recover::Replay<'_>,
+    ) -> Result<Self, OpenError> {
+        let log = directory.join("log");
+        fs.create_dir_all(&log)?;
+        fs.sync_dir(directory)?;
+        let found = recover::recover(&*fs, &log, identity, applied.0, replay)?;
+        let segment_bytes = options.segment_bytes;
+        let mut files =
+            Files { fs, directory: log, number: found.number, spares: Vec::new(), segment_bytes };
+        for spare in found.spares {
+            files.keep_spare(spare);
+        }
+        let (current, file) = files
+            .begin(identity, (found.next, found.last), segment_bytes)
+            .map_err(|(BeginError::Clean(error) | BeginError::Unknown(error))| error)?;
+        let mut log = Self {
+            files,
+            max_record_bytes: options.max_record_bytes,
+            identity,
+            older: found.segments,
+            current,
+            file,
+            at: HEADER,
+            last: found.last,
+            next: found.next,
+            durable: found.last,
+            poisoned: false,
+            buffer: Vec::new(),
+        };
+        log.recycle(applied);
+        Ok(log)
+    }
+
+    /// Appends records in a row, with one write. None of them is durable before
+    /// [`sync`](Self::sync); after a crash, some of the first may be there.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was appended, and nothing of it will be replayed.
+    pub(crate) fn append(
+        &mut self,
+        records: &[Vec<u8>],
+    ) -> Result<RangeInclusive<Lsn>, AppendError> {
+        if self.poisoned {
+            return Err(AppendError::Poisoned);
+        }
+        let largest = self.max_record_bytes.min(u32::MAX.into());
+        if records.iter().any(|payload| payload.len() as u64 > largest) {
+            return Err(AppendError::TooLarge);
+        }
+        let size: u64 = records.iter().map(|payload| record::size(payload.len())).sum();
+        if self.at + size > self.current.len {
+            self.turn(size)?;
+        }
+        let first = self.next;
+        self.buffer.clear();
+        for (lsn, payload) in (first..).zip(records) {
+            record::encode(&mut self.buffer, self.current.salt, lsn, self.durable, payload);
+        }
+        if let Err(error) = self.file.write_all_at(self.at, &self.buffer) {
+            self.take_back()?;
+            return Err(error.into());
+        }
+        self.at += size;
+        self.next += records.len() as u64;
+        self.last = self.next - 1;
+        if self.buffer.capacity() > BUFFER {
+            self.buffer = Vec::new();
+        }
+        Ok(Lsn(first)..=Lsn(self.last))
+    }
+
+    /// Makes what was appended durable, and says up to where.
+    ///
+    /// # Errors
+    ///
+    /// It failed, now or before. The log takes nothing any more.
+    pub(crate) fn sync(&mut self) -> Result<Lsn, SyncFailed> {
+        if self.poisoned {
+            return Err(SyncFailed);
+        }
+        if let Err(error) = self.file.sync_data() {
+            tracing::error!(%error, "the log cannot be synced");
+            self.poisoned = true;
+            return Err(SyncFailed);
+        }
+        self.durable = self.last;
+        Ok(Lsn(self.durable))
+    }
+
+    /// Takes the segments out of use that have nothing above `applied`, which must be durable
+    /// in all shards.
+    pub(crate) fn recycle(&mut self, applied: Lsn) {
+        let follows = self.older.iter().skip(1).chain([&self.current]).map(|next| next.follows);
+        let (void, older) =
+            self.older.iter().zip(follows).partition::<Vec<_>, _>(|&(segment, until)| {
+                until <= applied.0 || until == segment.follows
+            });
+        if void.is_empty() {
+            return;
+        }
+        let void: Vec<_> = void.into_iter().map(|(segment, _)| *segment).collect();
+        self.older = older.into_iter().map(|(segment, _)| *segment).collect();
+        self.files.retire(&void);
+    }
+
+    /// The LSN that the next record will have.
+    pub(crate) fn next(&self) -> Lsn {
+        Lsn(self.next)
+    }
+
+    /// Bytes of the segments that are in use.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.older.iter().map(|segment| segment.len).sum::<u64>() + self.current.len
+    }
+
+    /// Goes on in a new segment, which has room for so many bytes. The header says up to
+    /// where the one before counts, so that must be durable first.
+    fn turn(&mut self, size: u64) -> Result<(), AppendError> {
+        if self.durable < self.last {
+            self.sync().map_err(|SyncFailed| AppendError::Poisoned)?;
+        }
+        let len = self.files.segment_bytes.max(HEADER + size);
+        match self.files.begin(self.identity, (self.next, self.last), len) {
+            Ok((header, file)) => {
+                self.older.push(std::mem::replace(&mut self.current, header));
+                (self.file, self.at) = (file, HEADER);
+                Ok(())
+            }
+            Err(BeginError::Clean(error)) => Err(error.into()),
+            Err(BeginError::Unknown(error)) => {
+                tracing::error!(%error, "a segment of the log cannot be synced");
+                self.poisoned = true;
+                Err(AppendError::Poisoned)
+            }
+        }
+    }
+
+    /// Makes sure that nothing of a failed write is replayed, also after a crash.
+    fn take_back(&mut self) -> Result<(), AppendError> {
+        self.buffer.fill(0);
+        let gone =
+            self.file.write_all_at(self.at, &self.buffer).and_then(|()| self.file.sync_data());
+        if let Err(error) = gone {
+            tracing::error!(%error, "a failed append cannot be taken back");
+            self.poisoned = true;
+            return Err(AppendError::Poisoned);
+        }
+        self.durable = self.last;
+        Ok(())
+    }
+}

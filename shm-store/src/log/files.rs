@@ -1,0 +1,147 @@
+//! The files of the log: making, reusing and removing them.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use super::segment::{self, Name};
+use crate::fs::{File, FileSystem};
+
+/// The most spare files that are kept.
+const SPARES: usize = 4;
+const ZEROS: u64 = 1 << 20;
+
+/// Why a segment was not begun.
+#[derive(Debug)]
+pub(super) enum BeginError {
+    /// There is none, for sure, and the log can go on.
+    Clean(io::Error),
+    /// A sync failed.
+    Unknown(io::Error),
+}
+
+/// The directory of the log.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) fs: Arc<dyn FileSystem>,
+    pub(super) directory: PathBuf,
+    /// The largest number of a segment or spare so far.
+    pub(super) number: u64,
+    /// Numbers of spare files, all of `segment_bytes`.
+    pub(super) spares: Vec<u64>,
+    pub(super) segment_bytes: u64,
+}
+
+impl Files {
+    /// Keeps what an earlier owner has left, if it is whole.
+    pub(super) fn keep_spare(&mut self, number: u64) {
+        let path = Name::Spare(number).path(&self.directory);
+        let len = self.fs.open(&path, false).and_then(|file| file.len());
+        if self.spares.len() < SPARES && len.is_ok_and(|len| len == self.segment_bytes) {
+            self.spares.push(number);
+        } else {
+            self.remove(Name::Spare(number));
+        }
+    }
+
+    /// Makes a segment durable that is ready for records. A file gets the name of a segment
+    /// when its header is durable, so a segment always has a whole header.
+    pub(super) fn begin(
+        &mut self,
+        identity: u128,
+        (first, follows): (u64, u64),
+        len: u64,
+    ) -> Result<(segment::Header, Arc<dyn File>), BeginError> {
+        let salt = salt().map_err(BeginError::Clean)?;
+        let (spare, file) = self.spare(len)?;
+        self.number += 1;
+        let header = segment::Header { identity, number: self.number, salt, first, follows, len };
+        let ready = file
+            .write_all_at(0, &header.encode())
+            .map_err(BeginError::Clean)
+            .and_then(|()| sync(&*file))
+            .and_then(|()| {
+                self.rename(Name::Spare(spare), Name::Log(header.number)).map_err(BeginError::Clean)
+            });
+        if let Err(error) = ready {
+            self.remove(Name::Spare(spare));
+            return Err(error);
+        }
+        self.fs.sync_dir(&self.directory).map_err(BeginError::Unknown)?;
+        Ok((header, file))
+    }
+
+    /// A file whose blocks are there, so that a sync has nothing but data to write.
+    fn spare(&mut self, len: u64) -> Result<(u64, Arc<dyn File>), BeginError> {
+        let open = |fs: &dyn FileSystem, number, create| {
+            fs.open(&Name::Spare(number).path(&self.directory), create).map_err(BeginError::Clean)
+        };
+        if len == self.segment_bytes
+            && let Some(number) = self.spares.pop()
+        {
+            return Ok((number, open(&*self.fs, number, false)?));
+        }
+        self.number += 1;
+        let number = self.number;
+        let file = open(&*self.fs, number, true)?;
+        let zeros = vec![0; len.min(ZEROS) as usize];
+        let mut at = 0;
+        let filled = loop {
+            let piece = (len - at).min(ZEROS);
+            if piece == 0 {
+                break sync(&*file);
+            }
+            if let Err(error) = file.write_all_at(at, &zeros[..piece as usize]) {
+                break Err(BeginError::Clean(error));
+            }
+            at += piece;
+        };
+        if let Err(error) = filled {
+            self.remove(Name::Spare(number));
+            return Err(error);
+        }
+        Ok((number, file))
+    }
+
+    /// Takes segments out of use: some become spares. What fails is left for the next owner.
+    pub(super) fn retire(&mut self, segments: &[segment::Header]) {
+        let mut renamed = Vec::new();
+        for segment in segments {
+            let (log, spare) = (Name::Log(segment.number), Name::Spare(segment.number));
+            let keep = self.spares.len() + renamed.len() < SPARES;
+            if !keep || segment.len != self.segment_bytes {
+                self.remove(log);
+            } else if self.rename(log, spare).is_ok() {
+                renamed.push(segment.number);
+            }
+        }
+        // Before this, a crash may bring the old name back, and then it must still be the
+        // old segment.
+        match self.fs.sync_dir(&self.directory) {
+            Ok(()) => self.spares.extend(renamed),
+            Err(error) => tracing::warn!(%error, "log segments are not used again"),
+        }
+    }
+
+    fn rename(&self, from: Name, to: Name) -> io::Result<()> {
+        self.fs.rename(&from.path(&self.directory), &to.path(&self.directory))
+    }
+
+    fn remove(&self, name: Name) {
+        if let Err(error) = self.fs.remove(&name.path(&self.directory)) {
+            tracing::warn!(%error, file = name.file(), "a file of the log is not removed");
+        }
+    }
+}
+
+/// A disk may be found full as late as here. After any other failure, it is not trusted.
+fn sync(file: &dyn File) -> Result<(), BeginError> {
+    file.sync_data().map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BeginError::Clean(error),
+        _ => BeginError::Unknown(error),
+    })
+}
+
+fn salt() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(u64::from_le_bytes(bytes))
+}

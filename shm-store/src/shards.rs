@@ -1,0 +1,140 @@
+//! The shards: redb databases that hold what the log has been relieved of.
+
+mod block;
+mod error;
+mod shard;
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, RwLock, RwLockReadGuard},
+};
+
+pub(crate) use block::{Block, pack};
+pub(crate) use error::ShardError;
+pub(crate) use shard::{Relations, Shard};
+
+use crate::{
+    Lsn, OpenError,
+    error::Damage,
+    fs::FileSystem,
+    state::{Memtable, Totals},
+};
+
+/// The shard of a name, by the CRC-32C of its bytes. `layout.json` names this policy; it can
+/// never change for a store.
+pub(crate) fn shard_of(name: &str, shards: usize) -> usize {
+    crc32c::crc32c(name.as_bytes()) as usize & (shards - 1)
+}
+
+/// All shards of a store.
+///
+/// Whoever uses them holds the lock for reading; for writing it is held only while a shard
+/// that failed is opened anew.
+#[derive(Debug)]
+pub(crate) struct Shards {
+    shards: RwLock<Vec<Shard>>,
+}
+
+impl Shards {
+    /// Opens the shards, or makes them if nothing was ever stored: there is no log, and no
+    /// shard has anything.
+    pub(crate) fn open(
+        fs: &Arc<dyn FileSystem>,
+        dir: &Path,
+        count: u16,
+        cache: usize,
+        identity: u128,
+    ) -> Result<Self, OpenError> {
+        let names = fs.list(dir)?;
+        let logged = match fs.list(&dir.join("log")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            names => !names?.is_empty(),
+        };
+        let cache = cache / usize::from(count);
+        let found: Vec<_> = (0..count)
+            .map(|index| {
+                let there = names.contains(&Shard::name(index));
+                there.then(|| Shard::open(fs, dir, index, cache, identity)).transpose()
+            })
+            .collect();
+        let used = logged || found.iter().flatten().flatten().any(|shard| shard.applied() > Lsn(0));
+        let mut shards = Vec::with_capacity(found.len());
+        let mut made = false;
+        for (index, shard) in (0..).zip(found) {
+            shards.push(match shard {
+                Ok(Some(shard)) => shard,
+                Err(error @ OpenError::Layout { .. }) => return Err(error),
+                Err(error) if used => return Err(error),
+                Ok(None) if used => {
+                    let what = "the shard is missing";
+                    return Err(Damage { file: Shard::name(index), position: 0, what }.into());
+                }
+                _ => {
+                    made = true;
+                    Shard::create(fs, dir, index, cache, identity)?
+                }
+            });
+        }
+        if made {
+            fs.sync_dir(dir)?;
+        }
+        // The first shard takes part in every checkpoint, after the others: what it has, all
+        // have.
+        let applied = shards[0].applied();
+        for shard in &shards {
+            shard.raise(applied);
+        }
+        Ok(Self { shards: RwLock::new(shards) })
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Vec<Shard>> {
+        self.shards.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Up to where all shards have everything.
+    pub(crate) fn applied(&self) -> Lsn {
+        self.read()[0].applied()
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let mut sum = Totals::default();
+        for shard in self.read().iter() {
+            sum.add(shard.totals());
+        }
+        sum
+    }
+
+    /// Writes a table's changes into the shards, each in one transaction, the first shard
+    /// last. What a shard already has, it does not take again.
+    pub(crate) fn checkpoint(&self, table: &Memtable) -> Result<(), ShardError> {
+        let shards = self.read();
+        for (index, (shard, part)) in shards.iter().zip(&table.parts).enumerate().rev() {
+            if (index == 0 || !part.is_empty()) && shard.applied() < table.last {
+                shard.apply(part, table.last)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a shard refuses everything until it is opened anew.
+    pub(crate) fn failed(&self) -> bool {
+        self.read().iter().any(Shard::failed)
+    }
+
+    /// Whether a sync failed, so that it is not known what is durable.
+    pub(crate) fn unsure(&self) -> bool {
+        self.read().iter().any(Shard::unsure)
+    }
+
+    /// Opens the shards anew that refuse everything after a failure.
+    pub(crate) fn reopen(&self) -> Result<(), ShardError> {
+        let mut shards = self.shards.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for shard in shards.iter_mut() {
+            if shard.failed() {
+                shard.reopen()?;
+            }
+        }
+        Ok(())
+    }
+}
