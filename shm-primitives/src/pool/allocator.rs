@@ -122,7 +122,7 @@ impl<M: Memory> SlotAllocator<M> {
         fitting.is_some_and(|(class, state)| {
             let many = class.extent_slots as usize;
             if state.in_flight.len() >= many {
-                state.sweep(None, &self.peer, &self.acks, &self.sent);
+                state.sweep(&self.peer, &self.acks, &self.sent);
             }
             state.in_flight.len() >= many
         })
@@ -181,7 +181,7 @@ impl<M: Memory> SlotAllocator<M> {
             .iter_mut()
             .chain([sealed])
             .map(|state| {
-                state.sweep(None, peer, acks, sent);
+                state.sweep(peer, acks, sent);
                 state.in_flight.len()
             })
             .fold(0, usize::saturating_add)
@@ -230,37 +230,28 @@ impl ClassState {
     }
 
     fn take<M: Memory>(&mut self, peer: &M, acks: &OutboxGeometry, sent: &[u32]) -> Option<u16> {
-        let warmest = self.in_flight.len().checked_sub(self.apart);
-        let mut known = None;
         // The warmest that is back already.
-        if let Some(at) = warmest
+        if let Some(at) = self.in_flight.len().checked_sub(self.apart)
             && let Some(&slot) = self.in_flight.get(at)
+            && self.is_acked(slot, peer, acks, sent)
         {
-            if self.is_acked(slot, peer, acks, sent) {
-                self.in_flight.remove(at);
-                return Some(slot);
-            }
-            known = Some(slot);
+            self.in_flight.remove(at);
+            return Some(slot);
         }
         if self.free.is_empty() {
-            self.sweep(known, peer, acks, sent);
+            // Another question: which of all are back by now?
+            audit::anew();
+            self.sweep(peer, acks, sent);
         }
         self.free.pop()
     }
 
-    /// Moves all acked slots to the free ones. Slot `known` was just looked at, and is not
-    /// acked.
-    fn sweep<M: Memory>(
-        &mut self,
-        known: Option<u16>,
-        peer: &M,
-        acks: &OutboxGeometry,
-        sent: &[u32],
-    ) {
+    /// Moves all acked slots to the free ones.
+    fn sweep<M: Memory>(&mut self, peer: &M, acks: &OutboxGeometry, sent: &[u32]) {
         let mut in_flight = core::mem::take(&mut self.in_flight);
         let mut free = core::mem::take(&mut self.free);
         in_flight.retain(|&index| {
-            let acked = known != Some(index) && self.is_acked(index, peer, acks, sent);
+            let acked = self.is_acked(index, peer, acks, sent);
             if acked {
                 free.push(index);
             }

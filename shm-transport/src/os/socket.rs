@@ -95,7 +95,8 @@ pub(crate) fn receive(
             Err(errno) => {
                 foreign::close(descriptors);
                 match errno {
-                    Errno::INTR | Errno::AGAIN => continue,
+                    // As in `look`: the peer has closed in between.
+                    Errno::INTR | Errno::AGAIN | Errno::CONNRESET => continue,
                     errno => return Err(errno),
                 }
             }
@@ -153,4 +154,39 @@ pub(crate) fn is_over(errno: Errno) -> bool {
 /// Ends the connection in both directions, whoever else holds a descriptor of it.
 pub(crate) fn hang_up(socket: BorrowedFd<'_>) {
     let _ = shutdown(socket.as_fd(), Shutdown::Both);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// The kernel says once that the peer has closed without reading all, before what the peer
+    /// had sent can be taken. Here it closes while its messages are taken.
+    #[test]
+    fn what_was_sent_before_a_hang_up_is_received_whenever_that_comes() {
+        const MESSAGES: usize = 3;
+        for round in 0..2000 {
+            let (ours, theirs) = pair().unwrap();
+            send(ours.as_fd(), b"not read", &[]).unwrap();
+            for number in 0..MESSAGES {
+                send(theirs.as_fd(), &[number as u8], &[]).unwrap();
+            }
+            let closing = thread::spawn(move || {
+                (0..round % 500).for_each(|_| std::hint::spin_loop());
+                drop(theirs);
+            });
+            let mut received = 0;
+            loop {
+                match receive(ours.as_fd(), &mut [0; 8]) {
+                    Ok(Some(_)) => received += 1,
+                    Err(Errno::AGAIN) => {}
+                    Ok(None) | Err(_) => break,
+                }
+            }
+            closing.join().unwrap();
+            assert_eq!(received, MESSAGES, "round {round}");
+        }
+    }
 }
