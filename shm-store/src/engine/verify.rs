@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Engine, recount};
+use super::recount;
 use crate::{
     Offset,
     read::{Gather, Reading},
@@ -27,15 +27,9 @@ pub(crate) struct Report {
     pub(crate) problems: Vec<String>,
 }
 
-impl Engine {
-    /// Checks everything. The log was checked when the store was opened.
-    pub(crate) fn verify(&self) -> Report {
-        self.view().verify()
-    }
-}
-
 impl View {
-    /// Reads every stream and entry, and counts forks and sums anew.
+    /// Reads every stream and entry, and counts forks and sums anew. The log was checked when
+    /// the store was opened.
     pub(crate) fn verify(&self) -> Report {
         let mut report = Report::default();
         if let Err(error) = check(&self.shared, &mut report) {
