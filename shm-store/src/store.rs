@@ -334,9 +334,8 @@ impl Store {
         }
     }
 
-    /// Checks everything that the store has: each entry, offset, fork and sum. The log was
-    /// checked when the owner opened the store. Others go on meanwhile; it takes as long as
-    /// reading everything.
+    /// Checks everything that the store has: each record of the log, entry, offset, fork and
+    /// sum. Others go on meanwhile; it takes as long as reading everything.
     ///
     /// # Errors
     ///

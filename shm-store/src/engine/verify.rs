@@ -28,10 +28,12 @@ pub(crate) struct Report {
 }
 
 impl View {
-    /// Reads every stream and entry, and counts forks and sums anew. The log was checked when
-    /// the store was opened.
+    /// Reads the log, every stream and entry, and counts forks and sums anew.
     pub(crate) fn verify(&self) -> Report {
         let mut report = Report::default();
+        if let Err(error) = self.shared.log.run(self.durable()) {
+            report.problems.push(error.to_string());
+        }
         if let Err(error) = check(&self.shared, &mut report) {
             report.problems.push(format!("{error:?}"));
         }
