@@ -188,8 +188,13 @@ impl Client {
             match connection.commit.call(|number| request.encode(number), deadline) {
                 Ok(answer) => {
                     return match Answer::decode(&answer) {
-                        Ok(Answer::Written(durability, result)) => {
-                            result.map(|written| (durability, written))
+                        Ok(Answer::Written(durability, Ok(written))) => Ok((durability, written)),
+                        // The refusal is of the repetition. It says nothing of the first call,
+                        // unless that is known to be done.
+                        Ok(Answer::Written(_, Err(error)))
+                            if !maybe_done || matches!(error, WriteError::AlreadyDone) =>
+                        {
+                            Err(error)
                         }
                         _ => Err(WriteError::Indeterminate),
                     };

@@ -2,16 +2,18 @@
 //! that tests can stop, fail or tear it at any step.
 
 mod backend;
+mod memory;
 mod real;
+#[cfg(test)]
 mod simulated;
 
 use std::{fmt::Debug, io, path::Path, sync::Arc};
 
 pub(crate) use backend::Backend;
+pub(crate) use memory::MemoryFs;
 pub(crate) use real::RealFs;
-pub(crate) use simulated::SimulatedFs;
 #[cfg(test)]
-pub(crate) use simulated::{Fault, Survives};
+pub(crate) use simulated::{Fault, SimulatedFs, Survives};
 
 /// Directories and names.
 pub(crate) trait FileSystem: Debug + Send + Sync {
@@ -23,6 +25,7 @@ pub(crate) trait FileSystem: Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// The names of the files in a directory.
     fn list(&self, directory: &Path) -> io::Result<Vec<String>>;
+    /// Makes a directory, for this user alone, and those above it that are not there.
     fn create_dir_all(&self, directory: &Path) -> io::Result<()>;
     /// Makes creations, renames and removals in a directory durable.
     fn sync_dir(&self, directory: &Path) -> io::Result<()>;

@@ -7,12 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Damage, Durability, OpenError, Options,
     fs::{FileSystem, read_all},
+    shards::HASH,
 };
 
 /// The version of all files of a store.
 pub(crate) const FORMAT: u32 = 1;
-/// How a stream's name leads to its shard.
-pub(crate) const HASH: &str = "crc32c";
 const NAME: &str = "layout.json";
 const TEMPORARY: &str = "layout.json.new";
 /// More is no layout.

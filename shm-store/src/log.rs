@@ -1,5 +1,6 @@
 //! The write-ahead log: the truth of a store. See docs/store.md.
 
+mod check;
 mod files;
 mod record;
 mod recover;
@@ -13,6 +14,7 @@ use crate::{
     Lsn, OpenError,
     fs::{File, FileSystem},
 };
+pub(crate) use check::Check;
 use files::{BeginError, Files};
 use segment::HEADER;
 
@@ -202,11 +204,6 @@ impl Log {
     /// The LSN that the next record will have.
     pub(crate) fn next(&self) -> Lsn {
         Lsn(self.next)
-    }
-
-    /// Bytes of the segments that are in use.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.older.iter().map(|segment| segment.len).sum::<u64>() + self.current.len
     }
 
     /// Goes on in a new segment, which has room for so many bytes. The header says up to

@@ -21,8 +21,11 @@ use crate::{
     state::{Memtable, Totals},
 };
 
-/// The shard of a name, by the CRC-32C of its bytes. `layout.json` names this policy; it can
-/// never change for a store.
+/// How [`shard_of`] leads from a stream's name to its shard, as `layout.json` names it. A store
+/// that was made with another one is not opened.
+pub(crate) const HASH: &str = "crc32c";
+
+/// The shard of a name: the CRC-32C of its bytes, modulo the number of shards.
 pub(crate) fn shard_of(name: &str, shards: usize) -> usize {
     crc32c::crc32c(name.as_bytes()) as usize & (shards - 1)
 }
@@ -136,5 +139,19 @@ impl Shards {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_leads_to_the_shard_that_its_hash_says() {
+        assert_eq!(HASH, "crc32c");
+        // The check value that everybody gives for CRC-32C.
+        assert_eq!(shard_of("123456789", 256), 0xe306_9283 & 0xff);
+        assert_eq!(shard_of("123456789", 4), 3);
+        assert_eq!(shard_of("123456789", 1), 0);
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     Append, Durability, From, Head, Offset, OpenError, Options, Page, Pages, ReadError, Stat,
     StreamConfig, StreamId, Tail, Verified, WriteError, Written,
     client::{Client, Home, Place, strange_answer},
+    fs::MemoryFs,
     layout::Layout,
     operation::Write,
     protocol::{Answer, MAX_LISTED, MAX_PAGE, MAX_PAGE_ENTRIES, Request},
@@ -132,7 +133,7 @@ impl Store {
     /// As [`open`](Self::open).
     pub fn in_memory_with(options: Options) -> Result<Self, OpenError> {
         options.check()?;
-        Self::open_at(Home::memory(Arc::new(crate::fs::SimulatedFs::default()))?, options)
+        Self::open_at(Home::memory(Arc::new(MemoryFs::default()))?, options)
     }
 
     fn open_at(home: Home, options: Options) -> Result<Self, OpenError> {
@@ -333,9 +334,8 @@ impl Store {
         }
     }
 
-    /// Checks everything that the store has: each entry, offset, fork and sum. The log was
-    /// checked when the owner opened the store. Others go on meanwhile; it takes as long as
-    /// reading everything.
+    /// Checks everything that the store has: each record of the log, entry, offset, fork and
+    /// sum. Others go on meanwhile; it takes as long as reading everything.
     ///
     /// # Errors
     ///

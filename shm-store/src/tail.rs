@@ -146,6 +146,9 @@ impl Tail {
             return Ok(true);
         };
         if !self.is_up_to_date {
+            // What was published until now is durable, and so is in what is read next. Events
+            // that are left behind cannot be overwritten one after the other on the way.
+            following.subscriber.seek(Start::Newest);
             return self.read().map(|()| true);
         }
         let published = match following.subscriber.next(deadline) {

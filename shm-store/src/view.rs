@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     From, Head, Lsn, Offset, Page, ReadError, StreamId,
+    log::Check,
     operation::ReadResult,
     read::{Gather, Reading},
     shards::{Shard, Shards},
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     /// yet.
     reads: Mutex<HashMap<u64, Read>>,
     clock: Clock,
+    pub(crate) log: Check,
 }
 
 /// That a stream was read.
@@ -85,8 +87,8 @@ pub(crate) struct Stat {
 }
 
 impl Shared {
-    pub(crate) fn new(shards: Shards, layers: Layers, clock: Clock) -> Self {
-        Self { shards, layers: RwLock::new(layers), reads: Mutex::default(), clock }
+    pub(crate) fn new(shards: Shards, layers: Layers, clock: Clock, log: Check) -> Self {
+        Self { shards, layers: RwLock::new(layers), reads: Mutex::default(), clock, log }
     }
 
     pub(crate) fn layers(&self) -> RwLockReadGuard<'_, Layers> {
@@ -232,12 +234,6 @@ impl View {
     /// Up to where everything survives a loss of power.
     pub(crate) fn durable(&self) -> Lsn {
         self.shared.layers().durable
-    }
-
-    /// Up to where readers see everything: what was acknowledged. In a `Durable` store that
-    /// is what is durable.
-    pub(crate) fn visible(&self) -> Lsn {
-        self.shared.layers().visible
     }
 
     /// Sizes of the store.

@@ -88,7 +88,9 @@ fn nothing_acknowledged_is_lost_doubled_or_torn_while_processes_are_killed() {
     let seconds = amount("SHM_TEST_STORE_SECONDS", 6);
     let pause = if seconds > 60 { Duration::from_secs(1) } else { Duration::from_millis(300) };
     let store = Store::open(&directory).unwrap();
-    (0..STREAMS).for_each(|at| drop(store.create(&stream(at), Default::default()).unwrap()));
+    for at in 0..STREAMS {
+        store.create(&stream(at), Default::default()).unwrap();
+    }
     let mut followers: Vec<_> = (0..FOLLOWERS)
         .map(|at| {
             let mut peer =
@@ -135,7 +137,9 @@ fn nothing_acknowledged_is_lost_doubled_or_torn_while_processes_are_killed() {
         appender.peer.kill();
     }
     let store = Store::open(&directory).unwrap().waiting(WAIT);
-    (0..STREAMS).for_each(|at| drop(store.close(&stream(at)).unwrap()));
+    for at in 0..STREAMS {
+        store.close(&stream(at)).unwrap();
+    }
     followers.iter_mut().for_each(Peer::succeeds);
 
     let verified = store.verify().unwrap();

@@ -6,10 +6,7 @@ use std::{
     io,
     os::{
         fd::AsRawFd,
-        unix::{
-            ffi::OsStrExt,
-            fs::{DirBuilderExt, OpenOptionsExt},
-        },
+        unix::{ffi::OsStrExt, fs::OpenOptionsExt},
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -35,7 +32,7 @@ pub(crate) struct Place {
 impl Place {
     /// Makes the directory, for this user alone, if there is none.
     pub(crate) fn new(directory: &Path) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        RealFs.create_dir_all(directory)?;
         // Another working directory later is no reason to look elsewhere.
         let directory = fs::canonicalize(directory)?;
         let open = File::open(&directory)?;

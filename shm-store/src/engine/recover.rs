@@ -8,7 +8,7 @@ use crate::{
     error::Damage,
     fs::FileSystem,
     layout::Layout,
-    log::{Log, LogOptions},
+    log::{Check, Log, LogOptions},
     record::Record,
     shards::Shards,
     state::{Limits, Lookup, Memtable, Stage},
@@ -34,6 +34,7 @@ impl Engine {
         };
         let log_options =
             LogOptions { segment_bytes: options.segment_bytes, max_record_bytes: limits.record() };
+        let check = Check::new(fs.clone(), dir, identity);
         let mut table = Memtable::new(options.shards.into());
         table.last = shards.applied();
         let applied = shards.applied();
@@ -50,7 +51,7 @@ impl Engine {
         totals.add(table.totals());
         let durable = table.last;
         let layers = Layers { active: table, frozen: None, visible: durable, durable, totals };
-        let shared = Arc::new(Shared::new(shards, layers, clock));
+        let shared = Arc::new(Shared::new(shards, layers, clock, check));
         let mut engine = Self {
             checkpointer: Checkpointer::start(shared.clone())?,
             shared,

@@ -131,7 +131,7 @@ impl Bench {
 
     /// What is wrong with the store.
     fn verify(&mut self) -> Vec<String> {
-        let report = self.engine().verify();
+        let report = self.engine().view().verify();
         assert!(report.sums, "nobody writes meanwhile");
         report.problems
     }

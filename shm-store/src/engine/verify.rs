@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Engine, recount};
+use super::recount;
 use crate::{
     Offset,
     read::{Gather, Reading},
@@ -27,17 +27,13 @@ pub(crate) struct Report {
     pub(crate) problems: Vec<String>,
 }
 
-impl Engine {
-    /// Checks everything. The log was checked when the store was opened.
-    pub(crate) fn verify(&self) -> Report {
-        self.view().verify()
-    }
-}
-
 impl View {
-    /// Reads every stream and entry, and counts forks and sums anew.
+    /// Reads the log, every stream and entry, and counts forks and sums anew.
     pub(crate) fn verify(&self) -> Report {
         let mut report = Report::default();
+        if let Err(error) = self.shared.log.run(self.durable()) {
+            report.problems.push(error.to_string());
+        }
         if let Err(error) = check(&self.shared, &mut report) {
             report.problems.push(format!("{error:?}"));
         }

@@ -1,6 +1,11 @@
 //! Files of the operating system.
 
-use std::{fs, io, os::unix::fs::FileExt, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, FileExt},
+    path::Path,
+    sync::Arc,
+};
 
 use super::{File, FileSystem};
 
@@ -29,7 +34,7 @@ impl FileSystem for RealFs {
     }
 
     fn create_dir_all(&self, directory: &Path) -> io::Result<()> {
-        fs::create_dir_all(directory)
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
     }
 
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
@@ -65,5 +70,23 @@ impl File for fs::File {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         Self::set_len(self, len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_is_for_this_user_alone() {
+        let outer = tempfile::tempdir().unwrap();
+        let directory = outer.path().join("a/b");
+        RealFs.create_dir_all(&directory).unwrap();
+        RealFs.create_dir_all(&directory).unwrap();
+        for made in [directory.as_path(), directory.parent().unwrap()] {
+            assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
+        }
     }
 }

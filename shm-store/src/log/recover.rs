@@ -119,7 +119,7 @@ fn damaged(header: &segment::Header, position: u64, what: &'static str) -> OpenE
 }
 
 /// Where the whole records of a segment end.
-struct End {
+pub(super) struct End {
     last: u64,
     at: u64,
     /// Where the records begin that nothing says were synced.
@@ -127,7 +127,7 @@ struct End {
 }
 
 /// Goes over the records of a segment, up to the LSN that the next segment follows.
-fn walk(
+pub(super) fn walk(
     file: &Arc<dyn File>,
     header: &segment::Header,
     until: Option<u64>,

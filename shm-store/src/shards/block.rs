@@ -57,11 +57,6 @@ impl Block {
         let entry = self.bytes.slice(begin as usize..self.ends[index] as usize);
         (self.start + u64::from(begin), entry)
     }
-
-    /// Where it begins and ends, in bytes of the stream.
-    pub(crate) fn bytes(&self) -> (u64, u64) {
-        (self.start, self.start + self.bytes.len() as u64)
-    }
 }
 
 /// Packs a run into blocks, each with the number of its first entry.

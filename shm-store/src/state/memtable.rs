@@ -105,11 +105,6 @@ impl Memtable {
         Self { parts, last: Lsn(0), bytes: 0 }
     }
 
-    /// The part that a name belongs to.
-    pub(crate) fn part(&self, name: &str) -> &Part {
-        &self.parts[shard_of(name, self.parts.len())]
-    }
-
     fn part_mut(&mut self, name: &str) -> &mut Part {
         let index = shard_of(name, self.parts.len());
         &mut self.parts[index]

@@ -143,7 +143,6 @@ pub(super) fn stat(options: &Stat) -> Result {
 
 pub(super) fn verify(options: &Verify) -> Result {
     let Verify { target } = options;
-    // A damaged log is found by opening, if nobody has the store open.
     let store = open_existing(target)?;
     // It takes as long as reading everything.
     let verified = store.waiting(Duration::from_secs(24 * 3600)).verify()?;

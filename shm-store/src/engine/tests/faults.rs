@@ -65,11 +65,11 @@ fn a_relaxed_store_acknowledges_what_is_written_and_syncs_it_soon() {
     let options = Options { durability: Durability::Relaxed, memory_bytes: 1 << 20, ..small() };
     let (fs, mut bench) = simple(options.clone());
     let view = bench.engine().view();
-    assert!(view.durable() < view.visible());
+    assert!(view.durable() < view.stat().visible);
     assert_eq!(bench.all("a"), ["x"]);
     assert!(bench.engine().flush_due().is_some());
     bench.engine().flush();
-    assert_eq!(view.durable(), view.visible());
+    assert_eq!(view.durable(), view.stat().visible);
     assert!(bench.engine().flush_due().is_none());
     bench.append("a", &["y"]).expect("appended");
     assert_eq!(bench.all("a"), ["x", "y"]);
@@ -212,4 +212,23 @@ fn scenario(fault: Option<(u64, Fault)>) -> u64 {
         bench.create("later");
     }
     operations
+}
+
+#[test]
+fn damage_in_the_log_of_an_open_store_is_found() {
+    let mut bench = Bench::new(Options::default());
+    bench.create("s");
+    for text in ["one", "two", "three"] {
+        bench.append("s", &[text]).expect("appended");
+    }
+    assert_eq!(bench.verify(), [""; 0]);
+    let log = bench.dir.join("log");
+    let name = bench.fs.list(&log).expect("names").into_iter().find(|name| name.ends_with(".log"));
+    let file = bench.fs.open(&log.join(name.expect("a segment")), false).expect("a file");
+    let mut bytes = vec![0; 8192];
+    let read = file.read_at(0, &mut bytes).expect("read");
+    let two = bytes[..read].windows(3).position(|part| part == b"two").expect("the entry");
+    file.write_all_at(two as u64, b"tvo").expect("written");
+    let problems = bench.verify();
+    assert!(problems.len() == 1 && problems[0].contains(".log"), "{problems:?}");
 }
