@@ -1,7 +1,7 @@
 //! Death of a process at any of its memory operations, inside the model checker.
 
 use std::{
-    panic::{self, AssertUnwindSafe},
+    panic::{self, AssertUnwindSafe, Location},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,12 +10,13 @@ use std::{
 
 use shm_primitives::{Memory, Offset, Order};
 
-use crate::memory::LoomMem;
+use crate::{memory::LoomMem, swap};
 
 /// A [`LoomMem`] whose thread dies in the n-th operation after it was told so.
 ///
 /// A store, an exchange or a fence at that place does not happen; of a payload write the
-/// first half does.
+/// first half does. If that store is the second of two that are [swapped](crate::swap), it is
+/// the first that does not happen.
 #[derive(Clone, Debug)]
 pub struct CrashMem {
     memory: LoomMem,
@@ -52,9 +53,28 @@ impl CrashMem {
 
     fn survive(&self) -> &LoomMem {
         if !self.step() {
+            swap::settle();
             die();
         }
         &self.memory
+    }
+
+    /// At the store at `at`: dies, unless it is to be made all the same, and then to be died
+    /// after.
+    fn dies_after(&self, at: &'static Location<'static>) -> bool {
+        let dies = !self.step();
+        if dies && !swap::dies_at_second(at) {
+            swap::settle();
+            die();
+        }
+        dies
+    }
+}
+
+fn die_if(dies: bool) {
+    if dies {
+        swap::settle();
+        die();
     }
 }
 
@@ -81,11 +101,16 @@ impl Memory for CrashMem {
     }
 
     fn store32(&self, at: Offset, value: u32, order: Order) {
-        self.survive().store32(at, value, order);
+        let dies = self.dies_after(Location::caller());
+        self.memory.store32(at, value, order);
+        die_if(dies);
     }
 
     fn add32(&self, at: Offset, value: u32, order: Order) -> u32 {
-        self.survive().add32(at, value, order)
+        let dies = self.dies_after(Location::caller());
+        let before = self.memory.add32(at, value, order);
+        die_if(dies);
+        before
     }
 
     fn load64(&self, at: Offset, order: Order) -> u64 {
@@ -93,11 +118,16 @@ impl Memory for CrashMem {
     }
 
     fn store64(&self, at: Offset, value: u64, order: Order) {
-        self.survive().store64(at, value, order);
+        let dies = self.dies_after(Location::caller());
+        self.memory.store64(at, value, order);
+        die_if(dies);
     }
 
     fn exchange64(&self, at: Offset, current: u64, new: u64, order: Order) -> bool {
-        self.survive().exchange64(at, current, new, order)
+        let dies = self.dies_after(Location::caller());
+        let exchanged = self.memory.exchange64(at, current, new, order);
+        die_if(dies);
+        exchanged
     }
 
     fn read(&self, at: Offset, to: &mut [u8]) {
@@ -108,8 +138,9 @@ impl Memory for CrashMem {
         if self.step() {
             self.memory.write(at, from);
         } else {
+            let _ = swap::dies_at_second(Location::caller());
             self.memory.write(at, &from[..from.len() / 2]);
-            die();
+            die_if(true);
         }
     }
 

@@ -9,6 +9,8 @@ use std::{
     time::Instant,
 };
 
+use crate::swap;
+
 /// The paths that a model is about, and in how many places each was taken over all
 /// executions. Outside of the model: they order nothing.
 #[derive(Debug)]
@@ -82,6 +84,7 @@ pub fn explore_bounded(
     let of_model = Arc::clone(&paths);
     builder.check(move || {
         of_model.executions.fetch_add(1, Ordering::Relaxed);
+        swap::begin();
         model(&of_model);
     });
     let executions = paths.executions.load(Ordering::Relaxed);
@@ -92,6 +95,10 @@ pub fn explore_bounded(
         .collect();
     let seconds = start.elapsed().as_secs_f64();
     println!("{name}: {executions} executions, {seconds:.2} s {counts:?}");
+    if swap::is_recording() {
+        // With fewer preemptions than it needs to reach them.
+        return;
+    }
     for (path, count) in &paths.taken {
         assert!(count.load(Ordering::Relaxed) > 0, "{name}: no execution reached {path:?}");
     }

@@ -9,7 +9,10 @@ use loom::sync::{
 };
 use shm_primitives::{Memory, Offset, doorbell::BellSeen, order::HINT};
 
-use crate::memory::{Shadow, chosen};
+use crate::{
+    memory::{Shadow, chosen},
+    swap,
+};
 
 /// A futex on one bell: a thread waits while the bell is unchanged, until it is woken.
 ///
@@ -28,6 +31,7 @@ impl Futex {
     /// Waits for a wake, unless the bell has changed since it was `seen`; returns whether
     /// it waited.
     pub fn wait<M: Memory>(&self, memory: &M, bell: Offset, seen: BellSeen) -> bool {
+        swap::settle();
         let guard = self.0.lock.lock().expect("no thread panics with the lock");
         if memory.load32(bell, HINT) != seen.0 {
             return false;
@@ -38,6 +42,7 @@ impl Futex {
 
     /// Wakes whoever waits.
     pub fn wake(&self) {
+        swap::settle();
         let _guard = self.0.lock.lock().expect("no thread panics with the lock");
         self.0.woken.notify_all();
     }
@@ -62,10 +67,12 @@ impl Default for SpinLock {
 impl SpinLock {
     /// Does `work` while no other thread does.
     pub fn with<R>(&self, memory: &impl Memory, work: impl FnOnce() -> R) -> R {
+        swap::settle();
         while !self.take() {
             memory.relax();
         }
         let result = work();
+        swap::settle();
         self.shadow.touch();
         chosen(|| self.taken.store(false, Ordering::Release));
         result

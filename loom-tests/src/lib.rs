@@ -12,6 +12,9 @@
 //! | [`membarrier`] | a memory with an asymmetric fence |
 //! | [`futex`] | what sleeps in the kernel: the call that a doorbell leaves to its caller, a lock |
 //! | [`explore`](mod@explore) | running a model and proving that it reached what it is about |
+//! | [`swap`] | neighbouring stores in the wrong order |
+//! | [`thread`] | loom's threads, where a store may be held back |
+//! | [`mutants`] | running the models with one thing changed |
 //! | [`models`] | the models, one file for each structure |
 //!
 //! ```sh
@@ -21,6 +24,8 @@
 //! # The table of the orderings, each weakened once: the model that fails, and how
 //! # (also run by the tests):
 //! cargo run -p loom-tests --bin weaken
+//! # The same for neighbouring stores, each pair swapped once:
+//! cargo run -p loom-tests --bin swap
 //! ```
 //!
 //! [`Memory`]: shm_primitives::Memory
@@ -32,6 +37,9 @@ pub mod futex;
 pub mod membarrier;
 pub mod memory;
 pub mod models;
+pub mod mutants;
+pub mod swap;
+pub mod thread;
 
 pub use crash::CrashMem;
 pub use explore::{Paths, explore};

@@ -17,7 +17,10 @@ use loom::{
 };
 use shm_primitives::{Memory, Offset, Order};
 
-use crate::memory::{LoomMem, Shadow, ordering};
+use crate::{
+    memory::{LoomMem, Shadow, ordering},
+    swap,
+};
 
 /// A process whose threads fence when somebody outside it asks for it.
 #[derive(Debug)]
@@ -78,6 +81,7 @@ impl Process {
     }
 
     fn fence_all(&self) {
+        swap::settle();
         fence(Ordering::SeqCst);
         self.requested.touch();
         let request = self.requests.fetch_add(1, Ordering::Relaxed) + 1;

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     env,
     ops::Range,
+    panic::Location,
     rc::Rc,
     sync::{
         OnceLock,
@@ -16,7 +17,9 @@ use loom::{
     cell::UnsafeCell,
     sync::atomic::{AtomicU32, AtomicU64, fence},
 };
-use shm_primitives::{Memory, Offset, Order};
+use shm_primitives::{Memory, Offset, Order, order::FLEET_TAIL};
+
+use crate::swap;
 
 /// The environment variable that names the one ordering to weaken.
 pub const WEAKEN: &str = "SHM_WEAKEN";
@@ -278,6 +281,32 @@ impl LoomMem {
             (self.wide(Offset::new(word)), inside, of_payload)
         })
     }
+
+    fn exchange(&self, at: Offset, current: u64, new: u64, order: Order) -> bool {
+        let word = self.wide(at);
+        assert!(word.cells.is_none(), "an exchange of a word that has one writer");
+        word.shadow.touch();
+        let exchanged = chosen(|| {
+            word.value.compare_exchange(current, new, ordering(order), Ordering::Relaxed).is_ok()
+        });
+        if !exchanged {
+            self.region.lost_exchanges.fetch_add(1, Ordering::Relaxed);
+        }
+        exchanged
+    }
+
+    fn put(&self, at: Offset, from: &[u8]) {
+        for (word, inside, of_payload) in self.payload(at, from.len()) {
+            word.cells().payload_write();
+            chosen(|| {
+                let mut bytes = word.value.load(Ordering::Relaxed).to_le_bytes();
+                bytes[inside].copy_from_slice(&from[of_payload]);
+                // Into the atomic, so that a header loaded here later is what real memory
+                // would hold.
+                word.value.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+            });
+        }
+    }
 }
 
 impl Wide {
@@ -292,24 +321,32 @@ impl Memory for LoomMem {
     }
 
     fn load32(&self, at: Offset, order: Order) -> u32 {
+        swap::settle();
         let word = self.narrow(at);
         word.shadow.touch();
         word.value.load(ordering(order))
     }
 
     fn store32(&self, at: Offset, value: u32, order: Order) {
-        let word = self.narrow(at);
-        word.shadow.touch();
-        chosen(|| word.value.store(value, ordering(order)));
+        let memory = self.clone();
+        swap::store(Location::caller(), move || {
+            let word = memory.narrow(at);
+            word.shadow.touch();
+            chosen(|| word.value.store(value, ordering(order)));
+        });
     }
 
     fn add32(&self, at: Offset, value: u32, order: Order) -> u32 {
+        let swapped = swap::arrive_deciding(Location::caller());
         let word = self.narrow(at);
         word.shadow.touch();
-        chosen(|| word.value.fetch_add(value, ordering(order)))
+        let before = chosen(|| word.value.fetch_add(value, ordering(order)));
+        swapped.then_first();
+        before
     }
 
     fn load64(&self, at: Offset, order: Order) -> u64 {
+        swap::settle();
         let word = self.wide(at);
         word.shadow.touch();
         let value = word.value.load(ordering(order));
@@ -323,28 +360,35 @@ impl Memory for LoomMem {
     }
 
     fn store64(&self, at: Offset, value: u64, order: Order) {
-        let word = self.wide(at);
-        word.shadow.touch();
-        if let Some(cells) = &word.cells {
-            cells.atomic_store();
-        }
-        chosen(|| word.value.store(value, ordering(order)));
+        let memory = self.clone();
+        swap::store(Location::caller(), move || {
+            let word = memory.wide(at);
+            word.shadow.touch();
+            if let Some(cells) = &word.cells {
+                cells.atomic_store();
+            }
+            chosen(|| word.value.store(value, ordering(order)));
+        });
     }
 
     fn exchange64(&self, at: Offset, current: u64, new: u64, order: Order) -> bool {
-        let word = self.wide(at);
-        assert!(word.cells.is_none(), "an exchange of a word that has one writer");
-        word.shadow.touch();
-        let exchanged = chosen(|| {
-            word.value.compare_exchange(current, new, ordering(order), Ordering::Relaxed).is_ok()
-        });
-        if !exchanged {
-            self.region.lost_exchanges.fetch_add(1, Ordering::Relaxed);
+        let site = Location::caller();
+        if order.name() == FLEET_TAIL.name() {
+            // Nobody looks at its outcome, so it can come later, like a store.
+            let memory = self.clone();
+            swap::store(site, move || {
+                memory.exchange(at, current, new, order);
+            });
+            return true;
         }
+        let swapped = swap::arrive_deciding(site);
+        let exchanged = self.exchange(at, current, new, order);
+        swapped.then_first();
         exchanged
     }
 
     fn read(&self, at: Offset, to: &mut [u8]) {
+        swap::settle();
         for (word, inside, of_payload) in self.payload(at, to.len()) {
             // Whatever else touches it races, unless it is ordered before or after: so
             // there is one value to read, and no schedule to choose.
@@ -355,19 +399,12 @@ impl Memory for LoomMem {
     }
 
     fn write(&self, at: Offset, from: &[u8]) {
-        for (word, inside, of_payload) in self.payload(at, from.len()) {
-            word.cells().payload_write();
-            chosen(|| {
-                let mut bytes = word.value.load(Ordering::Relaxed).to_le_bytes();
-                bytes[inside].copy_from_slice(&from[of_payload]);
-                // Into the atomic, so that a header loaded here later is what real memory
-                // would hold.
-                word.value.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
-            });
-        }
+        let (memory, from) = (self.clone(), from.to_vec());
+        swap::store(Location::caller(), move || memory.put(at, &from));
     }
 
     fn fence(&self, order: Order) {
+        swap::fence();
         let ordering = ordering(order);
         if ordering == Ordering::SeqCst {
             FENCES.touch();
@@ -384,6 +421,7 @@ impl Memory for LoomMem {
     }
 
     fn relax(&self) {
+        swap::settle();
         loom::thread::yield_now();
     }
 }

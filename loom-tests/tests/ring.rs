@@ -13,6 +13,11 @@ fn frames_through_more_than_a_lap_come_out_whole_in_order_and_once() {
 }
 
 #[test]
+fn what_stands_behind_a_frame_published_at_once_is_never_taken_for_one() {
+    ring::frames_at_once();
+}
+
+#[test]
 fn a_batch_is_seen_as_a_whole_or_not_at_all_and_an_aborted_one_never() {
     ring::batches();
 }

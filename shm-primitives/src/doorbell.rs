@@ -28,6 +28,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{
+    audit,
     memory::{Memory, Offset},
     order::{BELL_RING, BELL_SEEN, OWN, SLEEP_FENCE, WAKE_FENCE},
 };
@@ -77,6 +78,7 @@ impl<M: Memory> Sleeper<M> {
     /// [`announce`](Self::announce) without its fence, for a caller that announces
     /// many sleepers and then calls [`fence`](Self::fence) once.
     pub fn announce_unfenced(&mut self, mode: SleepMode) -> BellSeen {
+        let _decision = audit::decision();
         // SYNC BELL_SEEN: what was published before the rings counted here is visible
         // to the check that follows.
         let seen = BellSeen(self.peer.load32(self.bell, BELL_SEEN));
@@ -138,6 +140,7 @@ impl<M: Memory> Waker<M> {
     /// each of its sleeps, and `None` while it is awake.
     #[inline(always)]
     pub fn ring(&self) -> Option<SleepMode> {
+        let _decision = audit::decision();
         // SYNC WAKE_FENCE: see the module's argument.
         self.own.fence_light(WAKE_FENCE);
         let word = self.peer.load64(self.word, OWN);

@@ -21,6 +21,7 @@
 use core::fmt;
 
 use crate::{
+    audit,
     memory::{Memory, Offset},
     order::{GOODBYE_SAY, GOODBYE_SEEN, OWN},
 };
@@ -262,6 +263,7 @@ impl SegmentHeader {
     ///
     /// Each kind of refusal is its own [`HeaderError`].
     pub fn read<M: Memory>(memory: &M, kind: SegmentKind) -> Result<Self, HeaderError> {
+        let _decision = audit::decision();
         let actual = memory.size();
         if actual < u64::from(HEADER_SIZE) {
             return Err(HeaderError::TooSmall { size: actual });
@@ -318,6 +320,7 @@ pub fn say_goodbye<M: Memory>(own: &M, goodbye: Goodbye) {
 /// counts as a graceful goodbye: it, too, ends the link.
 #[inline]
 pub fn goodbye_of<M: Memory>(peer: &M) -> Option<Goodbye> {
+    let _decision = audit::decision();
     match peer.load32(GOODBYE_AT, GOODBYE_SEEN) {
         0 => None,
         2 => Some(Goodbye::Evicted),

@@ -26,6 +26,7 @@
 use alloc::{string::String, vec::Vec};
 
 use crate::{
+    audit,
     broadcast::BroadcastGeometry,
     header::{GeometryError, HeaderError, SegmentHeader, SegmentKind},
     memory::{Memory, Offset},
@@ -150,6 +151,7 @@ impl HubGeometry {
     ///
     /// [`HeaderError`] says what is wrong with it.
     pub fn check<M: Memory>(memory: &M, incarnation: u128) -> Result<Self, HeaderError> {
+        let _decision = audit::decision();
         let header = SegmentHeader::read(memory, SegmentKind::Hub)?;
         if header.incarnation != incarnation {
             return Err(HeaderError::Incarnation { found: header.incarnation });

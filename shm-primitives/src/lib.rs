@@ -18,6 +18,7 @@
 //! |---|---|
 //! | [`memory`] | the door to shared memory, [`order`] the table of its orderings |
 //! | [`mapped`] | the door over real memory: the only `unsafe` of this crate |
+//! | [`audit`](mod@audit) | what is fetched for one decision, once |
 //! | [`header`] | what stands at offset 0 of a segment |
 //! | [`outbox`] | where one side's control words, acks and ring lie |
 //! | [`frame`] | the header word of a ring entry |
@@ -80,6 +81,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod audit;
 pub mod broadcast;
 pub mod doorbell;
 pub mod fleet;

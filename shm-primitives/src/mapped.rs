@@ -9,6 +9,11 @@ use core::{
     sync::atomic::{self, AtomicU32, AtomicU64, Ordering},
 };
 
+#[cfg(feature = "audit")]
+use core::panic::Location;
+
+#[cfg(feature = "audit")]
+use crate::audit;
 use crate::{
     memory::{self, Memory, Offset},
     order::Order,
@@ -126,6 +131,8 @@ impl Memory for Mapped {
 
     #[inline(always)]
     fn load32(&self, at: Offset, order: Order) -> u32 {
+        #[cfg(feature = "audit")]
+        audit::loaded(self.address(at, 4), 4, Location::caller());
         self.word32(at).load(order.ordering())
     }
 
@@ -141,6 +148,8 @@ impl Memory for Mapped {
 
     #[inline(always)]
     fn load64(&self, at: Offset, order: Order) -> u64 {
+        #[cfg(feature = "audit")]
+        audit::loaded(self.address(at, 8), 8, Location::caller());
         self.word64(at).load(order.ordering())
     }
 
@@ -157,6 +166,8 @@ impl Memory for Mapped {
     #[inline(always)]
     fn load_words(&self, at: Offset, to: &mut [u8], order: Order) {
         let words = self.words64(at, to.len());
+        #[cfg(feature = "audit")]
+        audit::loaded(words.as_ptr().cast(), size_of_val(words), Location::caller());
         let (whole, rest) = to.as_chunks_mut::<8>();
         for (to, word) in whole.iter_mut().zip(words) {
             *to = word.load(order.ordering()).to_le_bytes();
@@ -182,6 +193,8 @@ impl Memory for Mapped {
     #[inline(always)]
     fn read(&self, at: Offset, to: &mut [u8]) {
         let from = self.address(at, to.len() as u64);
+        #[cfg(feature = "audit")]
+        audit::loaded(from, to.len(), Location::caller());
         // SAFETY: `from` is in bounds for `to.len()` bytes, and `to` is ordinary memory
         // of this process, which is not part of the region. An honest writer is done
         // with the bytes; a dishonest one of another process can only change the

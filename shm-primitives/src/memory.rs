@@ -40,28 +40,38 @@ impl Offset {
 /// they are always inside. An implementation over real memory checks them all the
 /// same and panics on one that is not: a defect of this crate must not become a wild
 /// access.
+///
+/// Methods know their caller, so that a checker can tell one load or store in the code from
+/// another.
 pub trait Memory: Clone {
     /// Size of the region in bytes.
     fn size(&self) -> u64;
 
     /// Loads a 32-bit word.
+    #[track_caller]
     fn load32(&self, at: Offset, order: Order) -> u32;
     /// Stores a 32-bit word.
+    #[track_caller]
     fn store32(&self, at: Offset, value: u32, order: Order);
     /// Adds to a 32-bit word, wrapping; returns what it was.
+    #[track_caller]
     fn add32(&self, at: Offset, value: u32, order: Order) -> u32;
 
     /// Loads a 64-bit word.
+    #[track_caller]
     fn load64(&self, at: Offset, order: Order) -> u64;
     /// Stores a 64-bit word.
+    #[track_caller]
     fn store64(&self, at: Offset, value: u64, order: Order);
     /// Replaces a 64-bit word if it is `current`; returns whether it did. A failed
     /// exchange orders nothing.
+    #[track_caller]
     fn exchange64(&self, at: Offset, current: u64, new: u64, order: Order) -> bool;
 
     /// Loads the 64-bit words at `at` and after it, and puts their bytes into `to`; of the
     /// last word only as many as there is room for.
     #[inline]
+    #[track_caller]
     fn load_words(&self, at: Offset, to: &mut [u8], order: Order) {
         for (at, to) in words(at, to.chunks_mut(8)) {
             let word = self.load64(at, order).to_le_bytes();
@@ -71,6 +81,7 @@ pub trait Memory: Clone {
 
     /// Stores bytes as 64-bit words at `at` and after it; the last is filled up with zeros.
     #[inline]
+    #[track_caller]
     fn store_words(&self, at: Offset, from: &[u8], order: Order) {
         for (at, from) in words(at, from.chunks(8)) {
             self.store64(at, word(from), order);
@@ -78,11 +89,14 @@ pub trait Memory: Clone {
     }
 
     /// Copies payload bytes out of the region.
+    #[track_caller]
     fn read(&self, at: Offset, to: &mut [u8]);
     /// Copies payload bytes into the region.
+    #[track_caller]
     fn write(&self, at: Offset, from: &[u8]);
 
     /// A fence between this thread's accesses.
+    #[track_caller]
     fn fence(&self, order: Order);
 
     /// The frequent half of an asymmetric fence: what stands before it is ordered

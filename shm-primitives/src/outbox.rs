@@ -23,6 +23,7 @@
 //! slot `n` of the peer's pool. `n` is the number of those slots, `c` the capacity of
 //! the ring, and `r` is `768 + 4·n` rounded up to 128.
 use crate::{
+    audit,
     header::{GeometryError, HEADER_SIZE, HeaderError, SegmentHeader, SegmentKind},
     memory::{Memory, Offset},
     order::HINT,
@@ -75,6 +76,7 @@ pub fn say_dropped<M: Memory>(own: &M, total: u64) {
 
 /// How many messages the owner of an outbox has dropped so far, by its own account.
 pub fn dropped_by<M: Memory>(peer: &M) -> u64 {
+    let _decision = audit::decision();
     peer.load64(DROPPED, HINT)
 }
 
@@ -150,6 +152,7 @@ impl OutboxGeometry {
     ///
     /// [`HeaderError`] says what is wrong with it.
     pub fn check<M: Memory>(memory: &M, incarnation: u128) -> Result<Self, HeaderError> {
+        let _decision = audit::decision();
         let header = SegmentHeader::read(memory, SegmentKind::Outbox)?;
         if header.incarnation != incarnation {
             return Err(HeaderError::Incarnation { found: header.incarnation });

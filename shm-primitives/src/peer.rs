@@ -21,6 +21,7 @@
 use core::{fmt, str::FromStr};
 
 use crate::{
+    audit,
     memory::{Memory, Offset},
     order::{PEER_CHANGE, PEER_SEEN},
     seqlock::{ATTEMPTS, Busy, SeqlockReader, SeqlockWriter, put, slot_size, take},
@@ -208,6 +209,7 @@ impl<M: Memory> PeerTable<M> {
     /// [`PeerError::Unknown`] beyond the table, [`PeerError::Corrupt`] for a state that
     /// no host writes.
     pub fn state(&self, index: u32) -> Result<(PeerId, PeerState), PeerError> {
+        let _decision = audit::decision();
         let (_, word) = self.load(index)?;
         Ok((PeerId { index, epoch: word.epoch }, word.state))
     }
@@ -219,6 +221,7 @@ impl<M: Memory> PeerTable<M> {
     /// [`PeerError::Full`] if none is empty; losing a race for one only means trying
     /// the next.
     pub fn reserve(&self) -> Result<PeerId, PeerError> {
+        let _decision = audit::decision();
         for index in 0..self.peers {
             let (at, word) = self.load(index)?;
             if word.state != PeerState::Empty {
@@ -298,6 +301,7 @@ impl<M: Memory> PeerTable<M> {
         peer: PeerId,
         to: impl Fn(PeerState) -> Option<PeerState>,
     ) -> Result<(), PeerError> {
+        let _decision = audit::decision();
         // Each lost exchange means that another thread advanced this life, which has
         // three steps.
         for _ in 0..4 {
@@ -309,6 +313,7 @@ impl<M: Memory> PeerTable<M> {
             if self.memory.exchange64(at, word.encode(), next.encode(), PEER_CHANGE) {
                 return Ok(());
             }
+            audit::anew();
         }
         Err(PeerError::Stale { peer })
     }

@@ -13,9 +13,11 @@
 //!
 //! A writer that dies inside [`SeqlockWriter::write`] leaves the sequence odd: readers then get
 //! [`Busy`] after a bounded number of attempts, and know from elsewhere that it died.
+use alloc::vec::Vec;
 use core::fmt;
 
 use crate::{
+    audit,
     memory::{Memory, Offset},
     order::{OWN, SEQLOCK_BEGIN, SEQLOCK_END, SEQLOCK_FIRST, SEQLOCK_LAST},
 };
@@ -55,6 +57,7 @@ impl<M: Memory> SeqlockWriter<M> {
     /// The writer of the slot at `at`. There is one, and the slot is stable or its last
     /// writer is dead.
     pub fn new(memory: M, at: Offset) -> Self {
+        let _decision = audit::decision();
         // A predecessor that died while writing left it odd: the next value ends that.
         let sequence = memory.load64(at, OWN).wrapping_add(1) & !1;
         Self { memory, at, sequence }
@@ -94,10 +97,13 @@ impl<M: Memory> SeqlockReader<M> {
     /// [`Busy`] if the value was being changed in each attempt. `value` then holds
     /// nothing of meaning.
     pub fn read(&self, value: &mut [u8], attempts: u32) -> Result<u64, Busy> {
+        let _decision = audit::decision();
         for _ in 0..attempts {
-            if let Some(sequence) = self.attempt(value) {
+            if let Some(sequence) = self.attempt(|words| self.memory.load_words(words, value, OWN))
+            {
                 return Ok(sequence / 2);
             }
+            audit::anew();
             self.memory.relax();
         }
         Err(Busy)
@@ -108,19 +114,50 @@ impl<M: Memory> SeqlockReader<M> {
     /// stored after a later write.
     #[must_use]
     pub fn is_still(&self, number: u64) -> bool {
+        let _decision = audit::decision();
+        audit::second_look();
         self.memory.load64(self.at, OWN) == number.wrapping_mul(2)
     }
 
-    fn attempt(&self, value: &mut [u8]) -> Option<u64> {
+    /// Copies, in one attempt, a value that begins with a head of `HEAD` bytes, a multiple of 8:
+    /// `room` makes room for the whole value, by its head. Each word is loaded once. Returns the
+    /// number of changes so far, too.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if the value was being changed.
+    pub(crate) fn read_by_head<const HEAD: usize>(
+        &self,
+        room: impl FnOnce(&[u8; HEAD]) -> Vec<u8>,
+    ) -> Result<(u64, Vec<u8>), Busy> {
+        let _decision = audit::decision();
+        let mut value = Vec::new();
+        let sequence = self.attempt(|words| {
+            let mut head = [0; HEAD];
+            self.memory.load_words(words, &mut head, OWN);
+            value = room(&head);
+            if let Some((to, rest)) = value.split_first_chunk_mut() {
+                *to = head;
+                self.memory.load_words(words.plus(HEAD as u64), rest, OWN);
+            }
+        });
+        sequence.map(|sequence| (sequence / 2, value)).ok_or(Busy)
+    }
+
+    /// Copies the words from where they start, and returns the sequence if they did not change
+    /// meanwhile.
+    #[inline(always)]
+    fn attempt(&self, copy: impl FnOnce(Offset)) -> Option<u64> {
         // SYNC SEQLOCK_FIRST: the words of this sequence, or of later ones.
         let before = self.memory.load64(self.at, SEQLOCK_FIRST);
         if !before.is_multiple_of(2) {
             return None;
         }
-        self.memory.load_words(self.at.plus(8), value, OWN);
+        copy(self.at.plus(8));
         // SYNC SEQLOCK_LAST: if one of the words above is of a later write, the load
         // below sees that write's odd sequence or a later one.
         self.memory.fence(SEQLOCK_LAST);
+        audit::second_look();
         let after = self.memory.load64(self.at, OWN);
         (before == after).then_some(before)
     }

@@ -107,7 +107,7 @@ impl Layout {
         Ok(Self { shards: text.shards, durability, identity })
     }
 
-    fn agrees(self, options: &Options) -> Result<Self, OpenError> {
+    pub(crate) fn agrees(self, options: &Options) -> Result<Self, OpenError> {
         if self.shards != options.shards {
             return Err(mismatch("shards", self.shards, options.shards));
         }

@@ -1,6 +1,7 @@
 //! Durable, ordered streams of entries that any number of processes open at once.
 #![deny(unsafe_code)]
 
+mod client;
 mod codec;
 mod engine;
 mod error;
@@ -10,10 +11,16 @@ mod log;
 mod offset;
 mod operation;
 mod options;
+mod pages;
+mod protocol;
 mod read;
 mod record;
+mod service;
 mod shards;
+mod stat;
 mod state;
+mod store;
+mod tail;
 mod view;
 
 pub use error::{Damage, OpenError, ReadError, WriteError};
@@ -22,3 +29,7 @@ pub use operation::{
     Append, Entry, From, Head, Lsn, Page, Producer, StreamConfig, StreamId, Written,
 };
 pub use options::{Durability, Options};
+pub use pages::Pages;
+pub use stat::{Stat, Verified};
+pub use store::{Ack, Store};
+pub use tail::{Followed, Tail};

@@ -11,5 +11,5 @@ mod validate;
 pub(crate) use memtable::{Memtable, Part, Run, Totals};
 pub(crate) use producer::{Done, ProducerState};
 pub(crate) use stage::{Lookup, Stage};
-pub(crate) use stream::{Parent, StreamMeta, millis, put_config, take_config};
+pub(crate) use stream::{Parent, StreamMeta, millis, put_config, take_config, time};
 pub(crate) use validate::{Limits, Moment, Verdict, validate};

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -30,10 +30,11 @@ use crate::{
         fence,
         foreign::Foreign,
         memory::{self, MapError, Segment},
-        poll::Epoll,
+        poll::{Epoll, Timer},
         process,
         socket::{self, Datagram},
     },
+    vain::VainWakeUps,
     wire::{self, Hello, Refusal, Welcome},
 };
 
@@ -44,6 +45,7 @@ const MAX_WAITING: usize = 512;
 /// Connections taken from the listener in one go.
 const MAX_ACCEPTED: usize = 64;
 const LISTENER: u64 = 0;
+const TIMER: u64 = u64::MAX;
 
 /// The connections of a hub that are not links yet.
 #[derive(Debug)]
@@ -52,6 +54,39 @@ pub(crate) struct Door {
     waiting: Mutex<HashMap<u64, Waiting>>,
     next_token: AtomicU64,
     closed: AtomicBool,
+    caution: Mutex<Caution>,
+    /// Ends a nap.
+    timer: Timer,
+}
+
+/// What connections that come to nothing lead to: if there are too many, no more are taken for
+/// a while, [`PAUSE`] times as long as they took, and then one at a time. Who attaches waits a
+/// little longer; who is attached does not.
+#[derive(Debug, Default)]
+struct Caution {
+    vain: VainWakeUps,
+    one_at_a_time: bool,
+    naps: bool,
+}
+
+/// So many times as long as connections took that came to nothing, no more are taken.
+const PAUSE: u32 = 32;
+/// The longest time for which none are taken.
+const LONGEST: Duration = Duration::from_millis(100);
+
+/// Connections that came to nothing.
+#[derive(Debug, Default)]
+struct InVain {
+    count: u32,
+    /// How long this side worked for them.
+    spent: Duration,
+}
+
+impl InVain {
+    fn add(&mut self, spent: Duration) {
+        self.count = self.count.saturating_add(1);
+        self.spent = self.spent.saturating_add(spent);
+    }
 }
 
 /// A guest that is about to attach.
@@ -63,6 +98,8 @@ struct Waiting {
     /// A reservation that belongs to this connection and ends with it.
     own_reservation: Option<PeerId>,
     expires: Option<Instant>,
+    /// How long this side has worked for it.
+    spent: Duration,
 }
 
 #[derive(Debug)]
@@ -82,13 +119,43 @@ enum Rejected {
 }
 
 impl Door {
-    pub(crate) fn new(epoll: Epoll) -> Self {
-        Self {
+    pub(crate) fn new() -> Result<Self, OsError> {
+        let (epoll, timer) = (Epoll::new()?, Timer::new()?);
+        epoll.add(timer.as_fd(), TIMER, EventFlags::IN)?;
+        Ok(Self {
             epoll,
+            timer,
             waiting: Mutex::default(),
             next_token: AtomicU64::new(LISTENER + 1),
             closed: AtomicBool::new(false),
+            caution: Mutex::default(),
+        })
+    }
+
+    fn caution(&self) -> MutexGuard<'_, Caution> {
+        self.caution.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connections have come to nothing.
+    fn be_cautious(&self, listener: BorrowedFd<'_>, in_vain: &InVain) -> Result<(), OsError> {
+        if in_vain.count == 0 {
+            return Ok(());
         }
+        let mut caution = self.caution();
+        let nap = (0..in_vain.count).filter_map(|_| caution.vain.count()).last();
+        caution.one_at_a_time = nap.is_some();
+        if let Some(nap) = nap.filter(|_| !caution.naps) {
+            self.timer.set(nap.max(in_vain.spent.saturating_mul(PAUSE)).min(LONGEST))?;
+            self.epoll.change(listener, LISTENER, EventFlags::empty())?;
+            caution.naps = true;
+        }
+        Ok(())
+    }
+
+    fn end_nap(&self, listener: BorrowedFd<'_>) -> Result<(), OsError> {
+        self.caution().naps = false;
+        self.timer.clear();
+        self.epoll.change(listener, LISTENER, EventFlags::IN)
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
@@ -112,6 +179,7 @@ impl Door {
             stage: Stage::Silent,
             own_reservation: Some(reservation),
             expires: None,
+            spent: Duration::ZERO,
         })
     }
 
@@ -145,14 +213,23 @@ impl HubCore {
         links: &mut impl Extend<Link>,
     ) -> Result<(), OsError> {
         let mut failed = Ok(());
+        let mut in_vain = InVain::default();
         for &(token, _) in tokens {
             if token == LISTENER {
-                failed = failed.and(self.take_connections(listener.as_fd()));
+                failed = failed.and(self.take_connections(listener.as_fd(), &mut in_vain));
+                continue;
+            }
+            if token == TIMER {
+                failed = failed.and(self.door.end_nap(listener.as_fd()));
                 continue;
             }
             let Some(waiting) = self.door.waiting().remove(&token) else { continue };
-            match self.advance(waiting) {
-                Ok(Progress::Waits(waiting)) => {
+            let (before, start) = (waiting.spent, process::thread_time());
+            let advanced = self.advance(waiting);
+            let spent = before.saturating_add(process::thread_time().saturating_sub(start));
+            match advanced {
+                Ok(Progress::Waits(mut waiting)) => {
+                    waiting.spent = spent;
                     let mut all = self.door.waiting();
                     if self.door.closed.load(Ordering::Relaxed) {
                         self.dismiss(waiting);
@@ -161,18 +238,25 @@ impl HubCore {
                     }
                 }
                 Ok(Progress::Attached(link)) => links.extend([*link]),
-                Ok(Progress::Gone) => {}
+                Ok(Progress::Gone) => in_vain.add(spent),
                 Err(error) => failed = failed.and(Err(error)),
             }
         }
         self.expire();
-        failed
+        failed.and(self.door.be_cautious(listener.as_fd(), &in_vain))
     }
 
-    fn take_connections(&self, listener: impl AsFd) -> Result<(), OsError> {
-        for _ in 0..MAX_ACCEPTED {
+    fn take_connections(
+        &self,
+        listener: BorrowedFd<'_>,
+        in_vain: &mut InVain,
+    ) -> Result<(), OsError> {
+        let most = if self.door.caution().one_at_a_time { 1 } else { MAX_ACCEPTED };
+        for _ in 0..most {
+            let start = process::thread_time();
+            let spent = || process::thread_time().saturating_sub(start);
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let socket = match accept_with(&listener, flags) {
+            let socket = match accept_with(listener, flags) {
                 Ok(socket) => Connection::new(socket),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR | Errno::CONNABORTED) => continue,
@@ -182,11 +266,13 @@ impl HubCore {
             if !self.policy.permits(&credentials) {
                 tracing::warn!(?credentials, "guest refused by the credentials policy");
                 self.refuse(&socket, Refusal::NotPermitted);
+                in_vain.add(spent());
                 continue;
             }
             if self.door.waiting().len() >= MAX_WAITING || self.door.closed.load(Ordering::Relaxed)
             {
                 self.refuse(&socket, Refusal::Unable);
+                in_vain.add(spent());
                 continue;
             }
             let pidfd = process::pidfd_of(socket.as_fd(), credentials.pid);
@@ -196,6 +282,7 @@ impl HubCore {
                 stage: Stage::Silent,
                 own_reservation: None,
                 expires: Some(Instant::now() + PATIENCE),
+                spent: spent(),
             })?;
         }
         Ok(())
@@ -237,6 +324,7 @@ impl HubCore {
 
     /// Closes a connection, and frees the entry that was kept for it.
     fn dismiss(&self, waiting: Waiting) {
+        self.door.epoll.remove(waiting.socket.as_fd());
         if let Some(peer) = waiting.own_reservation {
             self.cancel(peer);
         }
@@ -263,7 +351,7 @@ impl HubCore {
                     _ => Ok(Err(Rejected::Closed)),
                 }
             }
-            Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)) => {
+            Err(errno) if !socket::is_over(errno) => {
                 Err(OsError::new("take over a guest's descriptor", errno))
             }
             _ => Ok(Err(Rejected::Closed)),
@@ -327,7 +415,7 @@ impl HubCore {
         descriptors.extend(control.as_ref().map(|(_, theirs)| theirs.as_fd()));
         match socket::send(waiting.socket.as_fd(), &welcome.encode(), &descriptors) {
             Ok(()) => {}
-            Err(Errno::PIPE | Errno::CONNRESET) => return Ok(Err(Rejected::Closed)),
+            Err(errno) if socket::is_over(errno) => return Ok(Err(Rejected::Closed)),
             Err(errno) => return Err(OsError::new("welcome a guest", errno)),
         }
         let control = control.map(|(ours, _)| Connection::new(ours));
@@ -342,6 +430,8 @@ impl HubCore {
         guest_outbox: &Foreign,
     ) -> Result<Option<Link>, OsError> {
         let Waiting { socket, process, stage, own_reservation, .. } = waiting;
+        // What comes now is for the link.
+        self.door.epoll.remove(socket.as_fd());
         let Stage::Welcomed { peer, fences, outbox, control } = stage else { return Ok(None) };
         let give_up = || {
             if let Some(peer) = own_reservation {
@@ -409,9 +499,12 @@ impl HubCore {
         if self.door.closed.load(Ordering::Relaxed) {
             link.sender.half.core.say_goodbye();
         }
-        // A guest that is gone, or reads nothing, shows as the link's end.
-        let _ = socket::send(link.as_fd(), &wire::admitted(), &[]);
-        Ok(Some(link))
+        match socket::send(link.as_fd(), &wire::admitted(), &[]) {
+            // A guest that was not told would wait for it. One that is gone shows as the
+            // link's end.
+            Err(errno) if !socket::is_over(errno) => Err(OsError::new("admit a guest", errno)),
+            _ => Ok(Some(link)),
+        }
     }
 }
 

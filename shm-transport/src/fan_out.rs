@@ -25,6 +25,7 @@ use crate::{
         fence,
         futex::{self, Word},
     },
+    vain::VainWakeUps,
 };
 
 /// What becomes of a guest that has no room for a message to all.
@@ -208,6 +209,7 @@ impl ToAll<'_> {
             self.serve(&mut blocked, Blocked::is_rung_for, all);
             std::hint::spin_loop();
         }
+        let mut vain = VainWakeUps::default();
         loop {
             if blocked.is_empty() || deadline.has_passed() {
                 break;
@@ -222,6 +224,13 @@ impl ToAll<'_> {
             }
             for slow in &mut blocked {
                 slow.link.sender.waiter.awake();
+            }
+            if blocked.len() < before {
+                vain.forget();
+            } else if let Some(nap) = vain.count() {
+                // One rings for nothing. The others wait a little longer for that.
+                let nap = deadline.remaining_at_most(Some(nap)).unwrap_or(nap);
+                futex::wait_any(&ends(&blocked), Some(nap));
             }
         }
         self.serve(&mut blocked, |_| true, all);
@@ -288,14 +297,16 @@ struct Bell {
 /// Sleeps until one of the links may have room, or has ended.
 fn sleep(blocked: &[Slow<'_>], bells: &[Bell], deadline: Deadline) {
     let rings = bells.iter().map(|bell| Word::Shared(bell.outbox.word32(bell.at), bell.seen));
-    let ends = blocked.iter().map(|slow| {
-        let (word, open) = slow.link.sender.half.core.end_word();
-        Word::Private(word, open)
-    });
     // In turns, so that of more words than the kernel takes both kinds are watched.
-    let words: Vec<Word<'_>> = rings.zip(ends).flat_map(|(ring, end)| [ring, end]).collect();
+    let words = rings.zip(ends(blocked)).flat_map(|(ring, end)| [ring, end]);
+    let words: Vec<Word<'_>> = words.collect();
     let pause = blocked.iter().any(|slow| !slow.on.is_rung_for()).then_some(SOCKET_PAUSE);
     futex::wait_any(&words, deadline.remaining_at_most(pause));
+}
+
+fn ends<'a>(blocked: &'a [Slow<'_>]) -> Vec<Word<'a>> {
+    let ends = blocked.iter().map(|slow| slow.link.sender.half.core.end_word());
+    ends.map(|(word, open)| Word::Private(word, open)).collect()
 }
 
 /// Why a link could not take a message whose size was checked.

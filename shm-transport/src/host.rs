@@ -16,7 +16,7 @@ use crate::{
     error::{AcceptError, CreateError, OsError, PublishError},
     hub::{Hub, HubCore},
     link::Link,
-    os::{fence, memory, poll::Epoll},
+    os::{fence, memory},
     rendezvous::Rendezvous,
 };
 
@@ -133,7 +133,7 @@ impl HostBuilder {
         let descriptor = memory::create("shm-hub", size)?;
         let segment = memory::map_as_writer(descriptor.as_fd(), size)?;
         geometry.initialise(&segment.mapped(), incarnation);
-        let door = Door::new(Epoll::new()?);
+        let door = Door::new()?;
         door.watch_listener(&rendezvous)?;
         fence::register();
         let segment = (segment, descriptor);

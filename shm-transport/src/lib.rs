@@ -77,6 +77,9 @@ mod door;
 mod error;
 mod fan_out;
 pub mod fleet;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guest;
 mod host;
 mod hub;
@@ -87,6 +90,7 @@ mod os;
 mod patience;
 mod rendezvous;
 mod spawn;
+mod vain;
 mod watch;
 mod wire;
 
@@ -108,7 +112,10 @@ pub use guest::{Guest, GuestBuilder};
 pub use host::{Host, HostBuilder};
 pub use hub::{Hub, PeerEntry, Reservation};
 pub use lease::{Lease, LeaseError, LeasePolicy};
-pub use link::{CHUNK, Link, Message, Receiver, SealedPayload, SendGrant, Sender, SharedPayload};
+pub use link::{
+    CHUNK, Heartbeat, Link, Message, Receiver, SealedPayload, SendGrant, Sender, SharedPayload,
+    Vitality,
+};
 pub use link_set::{LinkEvent, LinkKey, LinkSet};
 pub use spawn::{CommandExt, SpawnedGuest};
 

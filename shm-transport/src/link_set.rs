@@ -7,7 +7,11 @@ use crate::{
     error::{AcceptError, OsError},
     host::Host,
     link::Link,
-    os::{fence, poll::Epoll},
+    os::{
+        fence,
+        poll::{Epoll, Timer},
+    },
+    vain::VainWakeUps,
 };
 
 /// Names a link in a [`LinkSet`] for as long as it is there.
@@ -76,15 +80,24 @@ pub struct LinkSet {
     /// Waits since the host was last looked at.
     host_unseen: u32,
     ready: Vec<(u64, EventFlags)>,
+    /// Ends the nap of links whose sockets are not listened to, while there are any.
+    nap: Option<Timer>,
 }
 
 #[derive(Debug)]
 struct Entry {
     key: u64,
     link: Link,
+    vain: VainWakeUps,
+    /// Its socket is not listened to until the timer has gone off.
+    naps: bool,
 }
 
 const HOST: u64 = 0;
+const TIMER: u64 = u64::MAX;
+/// What a link's socket is watched for, and what during a nap.
+const LISTENING: EventFlags = EventFlags::IN.union(EventFlags::RDHUP);
+const NAPPING: EventFlags = EventFlags::RDHUP;
 /// Looks at all links before the set sleeps.
 const SPINS: u32 = 200;
 /// Waits that find busy links between two looks at the host.
@@ -104,6 +117,7 @@ impl LinkSet {
             with_host: false,
             host_unseen: 0,
             ready: Vec::new(),
+            nap: None,
         })
     }
 
@@ -114,9 +128,9 @@ impl LinkSet {
     /// [`OsError`] if the kernel has no memory left to watch it; the link is closed.
     pub fn insert(&mut self, link: Link) -> Result<LinkKey, OsError> {
         let key = self.next_key;
-        self.epoll.add(link.as_fd(), key, EventFlags::IN | EventFlags::RDHUP)?;
+        self.epoll.add(link.as_fd(), key, LISTENING)?;
         self.next_key += 1;
-        self.links.push(Entry { key, link });
+        self.links.push(Entry { key, link, vain: VainWakeUps::default(), naps: false });
         Ok(LinkKey(key))
     }
 
@@ -244,10 +258,10 @@ impl LinkSet {
         let ready = std::mem::take(&mut self.ready);
         let host_is_ready = ready.iter().any(|&(key, _)| key == HOST);
         for &(key, _) in &ready {
-            if let Some(index) = self.index(LinkKey(key))
-                && let Some(entry) = self.links.get_mut(index)
-            {
-                entry.link.receiver.disarm();
+            if key == TIMER {
+                self.end_naps()?;
+            } else if let Some(index) = self.index(LinkKey(key)) {
+                self.wake_up(index)?;
             }
         }
         self.ready = ready;
@@ -255,6 +269,38 @@ impl LinkSet {
             self.collect(events);
         }
         Ok(host_is_ready)
+    }
+
+    /// Something came over a link's socket. A link that is woken for nothing too often is not
+    /// listened to for a while: what it sends meanwhile is found when all are looked at.
+    fn wake_up(&mut self, index: usize) -> Result<(), OsError> {
+        let Some(entry) = self.links.get_mut(index) else { return Ok(()) };
+        entry.link.receiver.disarm();
+        if entry.link.receiver.is_ready() {
+            entry.vain.forget();
+        } else if let Some(nap) = entry.vain.count() {
+            if self.nap.is_none() {
+                let timer = Timer::new()?;
+                timer.set(nap)?;
+                self.epoll.add(timer.as_fd(), TIMER, EventFlags::IN)?;
+                self.nap = Some(timer);
+            }
+            self.epoll.change(entry.link.as_fd(), entry.key, NAPPING)?;
+            entry.naps = true;
+        }
+        Ok(())
+    }
+
+    fn end_naps(&mut self) -> Result<(), OsError> {
+        if let Some(timer) = self.nap.take() {
+            // A child that was forked just now may hold it open.
+            self.epoll.remove(timer.as_fd());
+        }
+        for entry in self.links.iter_mut().filter(|entry| entry.naps) {
+            self.epoll.change(entry.link.as_fd(), entry.key, LISTENING)?;
+            entry.naps = false;
+        }
+        Ok(())
     }
 
     fn collect(&self, events: &mut Vec<LinkEvent>) {

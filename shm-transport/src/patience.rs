@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use crate::deadline::Deadline;
+use crate::{deadline::Deadline, vain::VainWakeUps};
 
 /// How long a wait polls at least before it sleeps, while polling does not pay.
 const MIN_SPIN: Duration = Duration::from_micros(1);
@@ -25,11 +25,14 @@ pub(crate) struct Patience {
     next_untried: u32,
     /// Whether the last wait was over before the clock was looked at.
     brief: bool,
+    /// Wake-ups that found nothing.
+    vain: VainWakeUps,
 }
 
 impl Patience {
     pub(crate) fn new(max_spin: Duration) -> Self {
-        Self { spin: max_spin, max_spin, untried: 0, next_untried: 0, brief: false }
+        let vain = VainWakeUps::default();
+        Self { spin: max_spin, max_spin, untried: 0, next_untried: 0, brief: false, vain }
     }
 
     /// Whether the last wait was over within less than a microsecond.
@@ -43,13 +46,15 @@ impl Patience {
 
     /// Calls `attempt` until it returns something, or until the deadline. `sleep` announces
     /// that it is about to sleep, attempts once more, and sleeps until something may have
-    /// changed or the deadline has passed; it returns what its own attempts found.
+    /// changed or the deadline has passed; it returns what its own attempts found. After too
+    /// many sleeps that ended for nothing, `nap` sleeps for so long, whoever rings.
     #[inline(always)]
     pub(crate) fn wait<T, A: FnMut() -> Option<T>>(
         &mut self,
         deadline: Deadline,
         mut attempt: A,
         sleep: impl FnMut(&mut A, Deadline) -> Option<T>,
+        nap: impl FnMut(Duration),
     ) -> Option<T> {
         for _ in 0..POLLS {
             if let Some(result) = attempt() {
@@ -59,7 +64,7 @@ impl Patience {
             std::hint::spin_loop();
         }
         self.brief = false;
-        self.wait_long(deadline, attempt, sleep)
+        self.wait_long(deadline, attempt, sleep, nap)
     }
 
     #[cold]
@@ -68,6 +73,7 @@ impl Patience {
         deadline: Deadline,
         mut attempt: A,
         mut sleep: impl FnMut(&mut A, Deadline) -> Option<T>,
+        mut nap: impl FnMut(Duration),
     ) -> Option<T> {
         let deadline = deadline.fixed();
         let start = Instant::now();
@@ -99,10 +105,17 @@ impl Patience {
                         None => self.spin = self.max_spin,
                     }
                 }
+                self.vain.forget();
                 return Some(result);
             }
             if deadline.has_passed() {
                 return None;
+            }
+            if let Some(time) = self.vain.count() {
+                nap(deadline.remaining_at_most(Some(time)).unwrap_or(time));
+                if let Some(result) = attempt() {
+                    return Some(result);
+                }
             }
         }
     }
@@ -110,7 +123,13 @@ impl Patience {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    fn no_nap(_: Duration) {
+        panic!("a nap");
+    }
 
     /// Nobody polls for as long.
     const LONG: Duration = Duration::from_secs(3600);
@@ -123,7 +142,7 @@ mod tests {
             polls += 1;
             None
         };
-        assert_eq!(patience.wait(Deadline::NEVER, poll, |_, _| Some(())), Some(()));
+        assert_eq!(patience.wait(Deadline::NEVER, poll, |_, _| Some(()), no_nap), Some(()));
         polls
     }
 
@@ -134,7 +153,7 @@ mod tests {
             polls += 1;
             (polls > POLLS).then_some(())
         };
-        assert_eq!(patience.wait(Deadline::NEVER, poll, |_, _| panic!("asleep")), Some(()));
+        assert_eq!(patience.wait(Deadline::NEVER, poll, |_, _| panic!("asleep"), no_nap), Some(()));
     }
 
     /// A pause of this process makes a sleep a long one, after which there are still fewer.
@@ -168,7 +187,7 @@ mod tests {
         poll_once(&mut patience);
         assert_eq!((patience.spin, patience.next_untried), (patience.max_spin, 0));
         assert!(!patience.was_brief());
-        assert_eq!(patience.wait(Deadline::NOW, || Some(1), |_, _| None), Some(1));
+        assert_eq!(patience.wait(Deadline::NOW, || Some(1), |_, _| None, no_nap), Some(1));
         assert!(patience.was_brief());
     }
 
@@ -185,8 +204,12 @@ mod tests {
     fn a_deadline_ends_polling_and_sleeping() {
         let mut patience = Patience::new(LONG);
         for deadline in [Deadline::NOW, Duration::from_millis(2).into()] {
-            let found: Option<()> =
-                patience.wait(deadline, || None, |_, _| panic!("asleep after the deadline"));
+            let found: Option<()> = patience.wait(
+                deadline,
+                || None,
+                |_, _| panic!("asleep after the deadline"),
+                no_nap,
+            );
             assert_eq!(found, None);
         }
         let mut patience = Patience::new(Duration::ZERO);
@@ -199,7 +222,23 @@ mod tests {
                 assert!(deadline.remaining() <= Some(wait));
                 None
             },
+            |nap| assert!(nap <= wait),
         );
         assert_eq!(found, None);
+    }
+
+    /// What comes during a nap is found after it.
+    #[test]
+    fn who_is_woken_for_nothing_too_often_takes_naps() {
+        let mut patience = Patience::new(Duration::ZERO);
+        let (sleeps, naps) = (Cell::new(0), Cell::new(0));
+        let attempt = || (naps.get() == 100).then_some(());
+        let sleep = |_: &mut _, _| {
+            sleeps.set(sleeps.get() + 1);
+            None
+        };
+        let found = patience.wait(Deadline::NEVER, attempt, sleep, |_| naps.set(naps.get() + 1));
+        assert_eq!((found, naps.get()), (Some(()), 100));
+        assert!(sleeps.get() > 100, "{} sleeps", sleeps.get());
     }
 }

@@ -149,14 +149,16 @@ fn prepare_directory(path: &Path) -> Result<(), CreateError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let mut builder = fs::DirBuilder::new();
-    builder
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(|error| OsError::new("create the hub's directory", error))?;
-    let metadata = fs::metadata(directory)
-        .map_err(|error| OsError::new("examine the hub's directory", error))?;
+    let examine = || fs::metadata(directory);
+    let metadata = examine().or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            let mut builder = fs::DirBuilder::new();
+            let made = builder.recursive(true).mode(0o700).create(directory);
+            made.map_err(|error| OsError::new("create the hub's directory", error))?;
+            examine().map_err(|error| OsError::new("examine the hub's directory", error))
+        }
+        _ => Err(OsError::new("examine the hub's directory", error)),
+    })?;
     let own = metadata.uid() == rustix::process::geteuid().as_raw();
     if !own || metadata.mode() & 0o022 != 0 {
         return Err(PathError::UnsafeDirectory(directory.to_owned()).into());

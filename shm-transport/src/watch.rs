@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use rustix::event::epoll::EventFlags;
@@ -19,8 +20,11 @@ use crate::{error::OsError, os::poll::Epoll};
 
 /// What the watch tells about its descriptors.
 pub(crate) trait Watched: Send + Sync {
-    /// The main descriptor is ready.
-    fn notice(self: Arc<Self>);
+    /// The main descriptor is ready. Returns how long it is not to be listened to, if its owner
+    /// asks for too much.
+    fn notice(self: Arc<Self>) -> Option<Duration>;
+    /// The main descriptor.
+    fn socket(&self) -> BorrowedFd<'_>;
     /// The process at the other end is gone for certain.
     fn notice_death(self: Arc<Self>) {}
 }
@@ -48,21 +52,46 @@ impl Watch {
 
     fn run(&self) {
         let mut ready = Vec::new();
+        let mut naps: Vec<(Instant, u64)> = Vec::new();
         loop {
             ready.clear();
-            if self.epoll.wait(&mut ready, None).is_err() {
+            let next = naps.iter().map(|(end, _)| *end).min();
+            let timeout = next.map(|end| end.saturating_duration_since(Instant::now()));
+            if self.epoll.wait(&mut ready, timeout).is_err() {
                 // Nothing but a lack of kernel memory, which passes.
-                thread::sleep(std::time::Duration::from_millis(10));
+                thread::sleep(Duration::from_millis(10));
             }
             for &(token, _) in &ready {
-                let watched = self.all().get(&(token >> 1)).and_then(Weak::upgrade);
-                match watched {
+                match self.watched(token) {
                     Some(watched) if token & PIDFD != 0 => watched.notice_death(),
-                    Some(watched) => watched.notice(),
+                    Some(watched) => {
+                        if let Some(nap) = Arc::clone(&watched).notice() {
+                            self.listen(&*watched, token, EventFlags::empty());
+                            naps.push((Instant::now() + nap, token));
+                        }
+                    }
                     None => {}
                 }
             }
+            if !naps.is_empty() {
+                let now = Instant::now();
+                for (_, token) in naps.extract_if(.., |(end, _)| *end <= now) {
+                    if let Some(watched) = self.watched(token) {
+                        self.listen(&*watched, token, EventFlags::IN);
+                    }
+                }
+            }
         }
+    }
+
+    fn watched(&self, token: u64) -> Option<Arc<dyn Watched>> {
+        self.all().get(&(token >> 1)).and_then(Weak::upgrade)
+    }
+
+    /// A hang-up is always listened to.
+    fn listen(&self, watched: &dyn Watched, token: u64, events: EventFlags) {
+        // It fails for what was forgotten meanwhile.
+        let _ = self.epoll.change(watched.socket(), token, events);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The tool to try, measure and inspect the shared-memory transport.
 
 mod demo;
+mod store;
 
 use std::process::ExitCode;
 
@@ -20,11 +21,15 @@ enum Command {
     /// Measure, beside what the hardware allows.
     #[command(subcommand)]
     Bench(shm_benches::Command),
+    /// Streams in a store that any number of processes have open.
+    #[command(subcommand)]
+    Store(store::Command),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options),
+        Command::Store(command) => store::run(&command),
         Command::Bench(command) => {
             shm_benches::run(&command, &[], &["bench"]).map_err(|error| error as _)
         }

@@ -20,6 +20,9 @@ pub const SOAK: RingConfig = RingConfig { capacity: 4096, max_payload: 256 };
 /// The ring that is created step by step.
 pub const TINY: RingConfig = RingConfig { capacity: 4, max_payload: 8 };
 
+/// The rings in which members are killed step by step: who joins looks through its lane.
+pub const STEPPED: RingConfig = RingConfig { capacity: 32, max_payload: 256 };
+
 /// What a frame of the soak says; its length depends on its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Content {

@@ -4,12 +4,23 @@
 //! No test depends on how fast anything runs. Every wait has an end, [`WAIT`], which is
 //! long enough for a machine that is busy with other things.
 
+pub mod attempt;
+pub mod chaos;
 pub mod counts;
+pub mod creators;
 pub mod fleet;
+pub mod fuzz;
+pub mod guarded;
+#[cfg(target_arch = "x86_64")]
+pub mod inject;
+pub mod meter;
 pub mod pattern;
 pub mod process;
 pub mod raw;
 pub mod raw_host;
+pub mod service;
+pub mod steps;
+pub mod store;
 
 use std::{
     env, fs,

@@ -11,6 +11,7 @@ use std::{
     path::Path,
     ptr::NonNull,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    thread,
     time::Duration,
 };
 
@@ -27,6 +28,8 @@ use rustix::{
         sendmsg, socket_with,
     },
 };
+
+use shm_transport::{Host, Link};
 
 use crate::WAIT;
 
@@ -363,6 +366,19 @@ pub struct RawGuest {
     read: u64,
 }
 
+/// A guest by hand and the host's end of its link.
+///
+/// # Panics
+///
+/// If the host does not let it in.
+#[must_use]
+pub fn attach_by_hand(host: &mut Host) -> (RawGuest, Link) {
+    let path = host.path().to_owned();
+    let guest = thread::spawn(move || RawGuest::attach(&path));
+    let link = host.accept(WAIT).expect("a guest");
+    (guest.join().expect("an honest guest"), link)
+}
+
 impl RawGuest {
     /// Connects to the host at `path` and attaches. The host must be accepting meanwhile.
     #[must_use]
@@ -486,6 +502,24 @@ impl RawMemory {
         Ok(Self { base: NonNull::new(base.cast()).ok_or(Errno::NOMEM)?, size })
     }
 
+    /// Maps a descriptor, as a private copy that is written to.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel says.
+    pub fn map_privately(fd: BorrowedFd<'_>, size: usize) -> Result<Self, Errno> {
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: as in `map`.
+        let base = unsafe { mmap(std::ptr::null_mut(), size, prot, MapFlags::PRIVATE, fd, 0) }?;
+        Ok(Self { base: NonNull::new(base.cast()).ok_or(Errno::NOMEM)?, size })
+    }
+
+    /// Where it begins in this process.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        self.base.as_ptr().addr() as u64
+    }
+
     /// Its size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -510,6 +544,18 @@ impl RawMemory {
         let flags = MprotectFlags::READ | MprotectFlags::WRITE;
         // SAFETY: the mapping is this value's own, and no reference to it exists.
         unsafe { mprotect(self.base.as_ptr().cast(), self.size, flags) }
+    }
+
+    /// Tries to take the pages away from everybody who has them mapped.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel says.
+    pub fn remove_pages(&self) -> Result<(), Errno> {
+        use rustix::mm::{Advice, madvise};
+        // SAFETY: the mapping is this value's own, and no reference to it exists; atomics of
+        // removed pages are zero.
+        unsafe { madvise(self.base.as_ptr().cast(), self.size, Advice::LinuxRemove) }
     }
 
     fn word(&self, at: u64, size: usize) -> *mut u8 {

@@ -2,6 +2,9 @@
 //! else: each call of the host returns by its deadline, an honest guest of the same hub is
 //! served all the time, and the entry is free for the next guest afterwards.
 //!
+//! Here it does one thing at a time, and what becomes of its link is known exactly. Guests that
+//! do their worst for as long as they are let are in `hostile_programs.rs`.
+//!
 //! The hostile guests speak the protocol by hand: see `shm_tests::raw`.
 
 use std::{
@@ -20,9 +23,7 @@ use shm_tests::{
     },
     small,
 };
-use shm_transport::{
-    Corruption, Deadline, Guest, Host, Link, LinkEnd, LinkSet, RecvError, SendError,
-};
+use shm_transport::{Corruption, Deadline, Guest, Host, Link, LinkEnd, RecvError, SendError};
 
 /// How long each call of the host may take by its deadline.
 const CALL: Duration = Duration::from_millis(2);
@@ -123,127 +124,6 @@ fn timely<T>(what: &str, call: impl FnOnce() -> T) -> T {
     let result = call();
     assert!(start.elapsed() < LATE, "{what} took {:?}", start.elapsed());
     result
-}
-
-/// Does everything that a host does with a link, for a while.
-fn exercise(hub: &mut Hub, link: &mut Link, wait: Duration) {
-    let end = Instant::now() + wait;
-    let mut held = Vec::new();
-    let mut rounds = 0;
-    while Instant::now() < end || rounds < 20 {
-        rounds += 1;
-        match timely("recv", || link.recv(CALL)) {
-            Ok(message) => {
-                let bytes = message.to_bytes();
-                assert_eq!(bytes.len(), message.len());
-                let _ = (message.read_u64(0), message.read_u8(bytes.len()));
-                message.chunks(|chunk| assert!(!chunk.is_empty()));
-                if rounds % 3 == 0 {
-                    held.push(message.into_owned());
-                }
-            }
-            Err(RecvError::TimedOut | RecvError::Ended(_) | RecvError::Os(_)) => {}
-            Err(error) => panic!("{error:?}"),
-        }
-        if held.len() > 4 {
-            held.clear();
-        }
-        let mut buffer = [0; 256];
-        let _ = timely("recv_into", || link.recv_into(&mut buffer, CALL));
-        let _ = timely("try_recv", || link.try_recv().map(drop));
-        for len in [0, 100, 1000, 8000, 20_000] {
-            match timely("send", || link.send(&vec![1; len], CALL)) {
-                Ok(()) | Err(SendError::TimedOut | SendError::Ended(_)) => {}
-                Err(error) => panic!("{error:?}"),
-            }
-            if let Ok(mut grant) = timely("try_grant", || link.sender.try_grant(len)) {
-                grant.fill(2);
-                let _ = grant.commit_prefix(len / 2);
-            }
-        }
-        let _ = timely("batch", || link.sender.send_batch(&[[1; 50]; 8], CALL));
-        if timely("arm", || link.receiver.arm()) {
-            timely("disarm", || link.receiver.disarm());
-        }
-        let _ = (link.end(), link.peer_heartbeat(), link.sender.slots_in_flight());
-        let _ = timely("peers", || hub.host.hub().peers());
-        hub.check_honest();
-    }
-    // However it ended: what is left can be drained.
-    for _ in 0..2000 {
-        if timely("draining", || link.try_recv().map(|message| message.is_some())).is_err() {
-            break;
-        }
-    }
-}
-
-fn scribbles(kind: &str) {
-    let mut hub = Hub::new();
-    for by_set in [false, true] {
-        let mut hostile = peer!("hostile", hub.place.hub(), kind);
-        let mut link = hub.host.accept(WAIT).unwrap();
-        assert_eq!(hostile.answer(), "attached");
-        let wait = Duration::from_millis(300);
-        if by_set {
-            let mut set = LinkSet::new().unwrap();
-            let key = set.insert(link).unwrap();
-            let mut events = Vec::new();
-            let end = Instant::now() + wait;
-            while Instant::now() < end {
-                timely("wait", || set.wait(&mut events, CALL)).unwrap();
-                for _ in 0..50 {
-                    match set.get_mut(key).unwrap().try_recv() {
-                        Ok(Some(message)) => drop(message.to_bytes()),
-                        Ok(None) | Err(_) => break,
-                    }
-                }
-                hub.check_honest();
-            }
-            link = set.remove(key).unwrap();
-        } else {
-            exercise(&mut hub, &mut link, wait);
-        }
-        hostile.kill();
-        let drained = (0..100_000).find_map(|_| link.recv(WAIT).map(drop).err());
-        assert!(matches!(drained, Some(RecvError::Ended(_))), "{drained:?}");
-        // What it did to its own link, its entry survives.
-        drop(link);
-        hub.check_free();
-    }
-}
-
-macro_rules! scribbles {
-    ($($name:ident: $kind:literal,)+) => { $(
-        #[test]
-        fn $name() {
-            scribbles($kind);
-        }
-    )+ };
-}
-
-scribbles! {
-    a_guest_scribbles_frame_headers: "headers",
-    a_guest_scribbles_its_tail: "tails",
-    a_guest_scribbles_its_acks: "acks",
-    a_guest_scribbles_its_sleep_words: "sleeps",
-    a_guest_scribbles_its_bells: "bells",
-    a_guest_floods_the_socket_with_bells: "bell-messages",
-    a_guest_scribbles_its_goodbye: "goodbyes",
-    a_guest_scribbles_its_heartbeat: "heartbeats",
-    a_guest_scribbles_all_its_memory: "everything",
-    a_guest_sends_without_regard_for_room: "messages",
-}
-
-#[test]
-fn a_guest_can_resize_punch_write_and_unprotect_nothing() {
-    let mut hub = Hub::new();
-    let mut hostile = peer!("hostile", hub.place.hub(), "resizes");
-    let link = hub.host.accept(WAIT).unwrap();
-    assert_eq!(hostile.answer(), "all refused");
-    hub.check_honest();
-    hostile.kill();
-    drop(link);
-    hub.check_free();
 }
 
 #[test]
@@ -654,6 +534,20 @@ fn more_extents_and_payloads_than_there_can_be_end_the_link() {
         drop((guest, link));
         hub.check_free();
     }
+}
+
+/// What a guest sends once it has attached is for whoever has its link: who lets guests in is
+/// not kept busy by it.
+#[test]
+fn messages_of_an_attached_guest_do_not_wake_who_accepts() {
+    let mut hub = Hub::new();
+    let (guest, link) = hub.attach();
+    guest.ring_bell();
+    let mut fds = [rustix::event::PollFd::new(&hub.host, rustix::event::PollFlags::IN)];
+    let wait = rustix::event::Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    assert_eq!(rustix::event::poll(&mut fds, Some(&wait)), Ok(0));
+    drop((guest, link));
+    hub.check_free();
 }
 
 /// A guest that broke the protocol and then mends its ring is not heard again.

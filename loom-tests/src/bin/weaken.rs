@@ -6,20 +6,16 @@
 //! weakened. `weaken --model NAME` runs one model in this process.
 
 use std::{
-    collections::BTreeMap,
     env, io,
-    process::{Command, ExitCode, Stdio},
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
+    process::ExitCode,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
 use loom_tests::{
     memory::WEAKEN,
     models::{self, Model},
+    mutants::{Outcome, each, run, run_model},
 };
 use shm_primitives::{Order, order};
 
@@ -38,33 +34,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_model(name: &str) -> ExitCode {
-    let Some(model) = models::ALL.iter().find(|model| model.name == name) else {
-        eprintln!("no model {name}; there are:");
-        for model in models::ALL {
-            eprintln!("  {}", model.name);
-        }
-        return ExitCode::from(2);
-    };
-    (model.check)();
-    ExitCode::SUCCESS
-}
-
 /// Whether a model passes with the ordering of this name weakened; if not, what it said.
 fn passes(model: &Model, weakened: &str) -> io::Result<Result<(), String>> {
-    let output = Command::new(env::current_exe()?)
-        .args(["--model", model.name])
-        .env(WEAKEN, weakened)
-        .stdin(Stdio::null())
-        .output()?;
-    if output.status.success() {
-        return Ok(Ok(()));
-    }
-    let text = String::from_utf8_lossy(&output.stderr);
-    let said = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    // The line after "thread … panicked at …" is the message.
-    let message = said.skip_while(|line| !line.contains("panicked at")).nth(1);
-    Ok(Err(message.map_or_else(|| output.status.to_string(), str::to_owned)))
+    Ok(match run("--model", model, &[(WEAKEN, weakened)], Duration::MAX)? {
+        Outcome::Passed(_) => Ok(()),
+        Outcome::Failed(message) => Err(message),
+        Outcome::Late => Err("it did not end".to_owned()),
+    })
 }
 
 struct Verdict {
@@ -95,25 +71,6 @@ fn judge(order: Order) -> io::Result<Verdict> {
         }
     }
     Ok(Verdict { order, caught, missed, took: start.elapsed() })
-}
-
-/// Does `work` for each item, on all processors, and keeps the order.
-fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while let Some((index, item)) = {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    items.get(index).map(|item| (index, item))
-                } {
-                    let result = work(item);
-                    done.lock().expect("no worker panics").insert(index, result);
-                }
-            });
-        }
-    });
-    done.into_inner().expect("no worker panics").into_values().collect()
 }
 
 fn check_all() -> ExitCode {

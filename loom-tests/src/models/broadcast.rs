@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use loom::{sync::mpsc, thread};
+use loom::sync::mpsc;
 use shm_primitives::{
     Memory, Offset,
     broadcast::{Alarm, BroadcastGeometry, BroadcastReader, BroadcastWriter, Start, Step},
@@ -22,6 +22,7 @@ use crate::{
     futex::{Futex, SpinLock},
     membarrier::Process,
     memory::{Area, Loads, LoomMem},
+    thread,
 };
 
 const AT: Offset = Offset::new(40);

@@ -10,7 +10,6 @@ use std::{
     },
 };
 
-use loom::thread;
 use shm_primitives::{
     Memory, Offset,
     doorbell::{SleepMode, Sleeper, Waker},
@@ -25,6 +24,7 @@ use crate::{
     futex::Futex,
     membarrier::Process,
     memory::Area,
+    thread,
 };
 
 /// With five preemptions these take up to minutes.

@@ -1,10 +1,9 @@
 //! The count of what was dropped: it comes with the frame behind the gap.
 
-use loom::thread;
 use shm_primitives::outbox::{DROPPED, dropped_by, say_dropped};
 
 use super::Link;
-use crate::{explore::explore, memory::Area};
+use crate::{explore::explore, memory::Area, thread};
 
 /// A side sends, drops, and sends again. Whoever has the second frame knows of the gap
 /// before it.

@@ -8,7 +8,6 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use loom::thread;
 use shm_primitives::{
     Memory,
     fleet::{
@@ -20,6 +19,7 @@ use crate::{
     crash::{CrashMem, until_death},
     explore::{Paths, explore_bounded},
     memory::{Area, LoomMem},
+    thread,
 };
 
 const KIND: u8 = 1;
@@ -51,14 +51,19 @@ fn join<M: Memory>(memory: M, geometry: RingGeometry, node: u32) -> LaneWriter<M
 fn publish<M: Memory>(lane: &mut LaneWriter<M>, node: u32, counters: impl Iterator<Item = u64>) {
     for counter in counters {
         let payload = counter << 8 | u64::from(node);
-        let (id, _) = lane.publish(0, 0, &payload.to_le_bytes()).expect("others are not so many");
+        let (kind, version) = (counter as u8, counter as u16 + 1);
+        let (id, _) =
+            lane.publish(kind, version, &payload.to_le_bytes()).expect("others are not so many");
         assert_eq!(Some(id), FleetId::new(KIND, node, counter));
     }
 }
 
 /// The frame is the one of its name.
 fn check(frame: &FleetFrame) {
-    let expected = frame.id().counter() << 8 | u64::from(frame.id().node());
+    let counter = frame.id().counter();
+    let kind = (frame.kind(), frame.version());
+    assert_eq!(kind, (counter as u8, counter as u16 + 1), "of another frame: {}", frame.id());
+    let expected = counter << 8 | u64::from(frame.id().node());
     assert_eq!(frame.payload(), expected.to_le_bytes(), "torn: {}", frame.id());
 }
 

@@ -1,10 +1,9 @@
 //! Goodbye: what was sent before it is found by one more look after it.
 
-use loom::thread;
 use shm_primitives::header::{Goodbye, goodbye_of, say_goodbye};
 
 use super::Link;
-use crate::{explore::explore, memory::Area};
+use crate::{explore::explore, memory::Area, thread};
 
 /// Where the goodbye word stands in a segment.
 const GOODBYE: u64 = 96;

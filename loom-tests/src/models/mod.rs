@@ -47,6 +47,7 @@ macro_rules! models {
 models! {
     ring::frames_wrap about [FRAME_PUBLISH, FRAME_SEEN];
     ring::frames_lap about [TAIL_PUBLISH, TAIL_SEEN];
+    ring::frames_at_once about [];
     ring::batches about [];
     ring::short_grants about [];
     ring::deferred_release about [];

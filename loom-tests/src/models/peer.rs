@@ -1,6 +1,5 @@
 //! The peer table: one winner for each entry and for each of its lives.
 
-use loom::thread;
 use shm_primitives::{
     Offset,
     hub::HubGeometry,
@@ -10,6 +9,7 @@ use shm_primitives::{
 use crate::{
     explore::explore,
     memory::{Area, LoomMem},
+    thread,
 };
 
 /// Where the table starts, how large an entry is, and how much of it is used.

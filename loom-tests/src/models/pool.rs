@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use loom::thread;
 use shm_primitives::{
     Frame, Memory, Offset,
     pool::{Exhausted, PoolGeometry, SizeClass, SlotAllocator, SlotId, SlotReceipts},
@@ -12,6 +11,7 @@ use super::Link;
 use crate::{
     explore::explore,
     memory::{Area, LoomMem},
+    thread,
 };
 
 /// Where the slots start in the sender's extent.

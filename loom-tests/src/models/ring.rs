@@ -5,7 +5,6 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use loom::thread;
 use shm_primitives::{
     Memory, Offset,
     ring::{Consumer, GrantError, Producer},
@@ -16,6 +15,7 @@ use crate::{
     crash::{CrashMem, until_death},
     explore::{Paths, explore, explore_bounded},
     memory::LoomMem,
+    thread,
 };
 
 /// Message `number` of a model that sends `lens`: no two alike, and no byte 0.
@@ -158,6 +158,38 @@ pub fn frames_lap() {
         4,
         &["full", "empty", "wrapped", "all while sent"],
     );
+}
+
+/// Frames that are published at once, where frames of the lap before stand: what stands behind
+/// the last one is never taken for a frame.
+pub fn frames_at_once() {
+    const LENS: &[usize] = &[8, 0];
+    let paths = ["empty", "all while sent"];
+    explore("ring::frames_at_once", &paths, |paths| {
+        let link = Link::new(0, &[], &[]);
+        let (mut producer, mut consumer) = (link.producer(), link.consumer());
+        for _ in 0..4 {
+            advance(&mut producer, &mut consumer, 8);
+        }
+        // So that it knows of the room.
+        assert_eq!(producer.is_drained(), Ok(true));
+        let sender = thread::spawn(move || {
+            for number in 0..LENS.len() {
+                assert!(producer.push_at_once(&message(LENS, number)), "there is room");
+            }
+        });
+        let mut reader = Reader::new(consumer, LENS);
+        for _ in 0..3 {
+            if !reader.take_and_release() {
+                paths.take("empty");
+                thread::yield_now();
+            }
+        }
+        paths.take_if(reader.taken == LENS.len(), "all while sent");
+        sender.join().expect("the sender ends");
+        while reader.take_and_release() {}
+        assert_eq!(reader.taken, LENS.len());
+    });
 }
 
 /// A batch is seen as a whole or not at all, with padding in its middle, after another

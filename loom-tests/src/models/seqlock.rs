@@ -5,7 +5,6 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use loom::thread;
 use shm_primitives::{
     Offset,
     seqlock::{Busy, SeqlockReader, SeqlockWriter, slot_size},
@@ -15,6 +14,7 @@ use crate::{
     crash::{CrashMem, until_death},
     explore::{Paths, explore, explore_bounded},
     memory::{Area, LoomMem},
+    thread,
 };
 
 /// A slot of two words, the second one not whole.

@@ -1,5 +1,6 @@
 use super::{AWAITED, BroadcastGeometry, Ring};
 use crate::{
+    audit,
     memory::{Memory, Offset},
     order::{BELL_RING, OWN, SLEEP_FENCE},
 };
@@ -21,6 +22,7 @@ impl<M: Memory> Alarm<M> {
     /// then rings.
     #[must_use]
     pub fn set(&self, position: u64) -> bool {
+        let _decision = audit::decision();
         let Ring { memory, at, .. } = &self.ring;
         memory.store64(at.plus(AWAITED), 1, OWN);
         // SYNC SLEEP_FENCE: see `is_awaited`.

@@ -2,6 +2,7 @@ use core::fmt;
 
 use super::{BroadcastGeometry, LENGTH, PAYLOAD, Ring, complete, is_after};
 use crate::{
+    audit,
     memory::{Memory, Offset},
     order::{BELL_SEEN, OWN, SEQLOCK_FIRST, SEQLOCK_LAST},
     seqlock::ATTEMPTS,
@@ -83,6 +84,7 @@ impl<M: Memory> BroadcastReader<M> {
 
     /// Moves the cursor. Values that are passed over do not count as lost.
     pub fn seek(&mut self, start: Start) {
+        let _decision = audit::decision();
         let published = self.ring.published();
         self.next = match start {
             Start::Next => published,
@@ -94,6 +96,7 @@ impl<M: Memory> BroadcastReader<M> {
     /// Moves the cursor to the newest value, or leaves it where it is if it has seen that;
     /// returns how many values are passed over.
     pub fn catch_up(&mut self) -> u64 {
+        let _decision = audit::decision();
         let newest = self.ring.published().wrapping_sub(1);
         if !is_after(newest, self.next) {
             return 0;
@@ -112,6 +115,7 @@ impl<M: Memory> BroadcastReader<M> {
     /// How many values were published, or one less while one is being published.
     #[must_use]
     pub fn published(&self) -> u64 {
+        let _decision = audit::decision();
         self.ring.published()
     }
 
@@ -119,6 +123,7 @@ impl<M: Memory> BroadcastReader<M> {
     #[inline]
     #[must_use]
     pub fn is_ready(&self) -> bool {
+        let _decision = audit::decision();
         self.ring.is_ready(self.next)
     }
 
@@ -130,6 +135,7 @@ impl<M: Memory> BroadcastReader<M> {
     /// [`BadSlot`] if the writer broke the protocol.
     #[inline]
     pub fn next(&mut self, value: &mut [u8]) -> Result<Step, BadSlot> {
+        let _decision = audit::decision();
         let position = self.next;
         match self.copy(position, value) {
             Ok(len) => {
@@ -159,6 +165,7 @@ impl<M: Memory> BroadcastReader<M> {
         // SYNC SEQLOCK_LAST: if one of the words above is of a later write, the load below
         // sees that write's odd sequence or a later one.
         memory.fence(SEQLOCK_LAST);
+        audit::second_look();
         let after = memory.load64(slot, OWN);
         if after != wanted {
             return Err(NotCopied::Other(after));
@@ -179,6 +186,8 @@ impl<M: Memory> BroadcastReader<M> {
         let slots = self.ring.geometry.slots;
         let holds = sequence.wrapping_sub(1) / 2;
         let by_slot = holds.wrapping_add(1).wrapping_sub(slots);
+        // Another question: the count's slot may be the one that was looked at.
+        audit::anew();
         let by_count = self.ring.published().wrapping_sub(slots);
         let oldest = if is_after(by_count, by_slot) { by_count } else { by_slot };
         if !is_after(oldest, self.next) {
@@ -195,6 +204,7 @@ impl<M: Memory> BroadcastReader<M> {
     #[inline(always)]
     #[must_use]
     pub fn has_newer(&self) -> bool {
+        let _decision = audit::decision();
         self.ring.shows(self.behind, self.known)
     }
 
@@ -227,7 +237,10 @@ impl<M: Memory> BroadcastReader<M> {
         &mut self,
         value: &mut [u8],
     ) -> Result<Option<(u64, usize)>, ReadNewestError> {
+        let _decision = audit::decision();
         let Some(position) = self.newest_position() else { return Ok(None) };
+        // Another question: whether it is there is decided by its own slot alone.
+        audit::anew();
         match self.copy(position, value) {
             Ok(len) => Ok(Some((position, len))),
             Err(NotCopied::Other(_)) => Err(ReadNewestError::Busy),
@@ -247,6 +260,8 @@ impl<M: Memory> BroadcastReader<M> {
 
     #[cold]
     fn look_for_newer(&mut self) {
+        // Another question: the count's slot may be the one that was looked at.
+        audit::anew();
         let published = self.ring.published();
         // `published` may be older than the sequence that was seen: never go back.
         let least = self.known.wrapping_add(1);
@@ -264,6 +279,7 @@ impl<M: Memory> BroadcastReader<M> {
     /// and sleep only while the bell still shows this.
     #[must_use]
     pub fn bell_seen(&self) -> u32 {
+        let _decision = audit::decision();
         // SYNC BELL_SEEN: what was published before the rings counted here is visible to
         // the check that follows.
         self.ring.memory.load32(self.ring.bell(), BELL_SEEN)

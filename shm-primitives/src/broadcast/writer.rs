@@ -2,6 +2,7 @@ use core::fmt;
 
 use super::{AWAITED, BroadcastGeometry, LENGTH, PAYLOAD, PUBLISHED, Ring, complete};
 use crate::{
+    audit,
     memory::{Memory, Offset},
     order::{HINT, OWN, SEQLOCK_BEGIN, SEQLOCK_END, WAKE_FENCE},
 };
@@ -35,6 +36,7 @@ impl<M: Memory> BroadcastWriter<M> {
     /// The writer of the ring at `at`. There is one at a time; it goes on where its
     /// predecessor in this process stopped.
     pub fn new(memory: M, at: Offset, geometry: BroadcastGeometry) -> Self {
+        let _decision = audit::decision();
         let ring = Ring::new(memory, at, geometry);
         let next = ring.published();
         // One that died between its two stores left `published` one behind. No further than
@@ -76,6 +78,7 @@ impl<M: Memory> BroadcastWriter<M> {
     #[inline(always)]
     #[must_use]
     pub fn is_awaited(&self) -> bool {
+        let _decision = audit::decision();
         let Ring { memory, at, .. } = &self.ring;
         // SYNC WAKE_FENCE: either this load sees what `Alarm::set` stored, or the look at
         // the sequence after it sees what was published here.

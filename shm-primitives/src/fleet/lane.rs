@@ -10,6 +10,7 @@ use super::{
     word::{self, Entry, Position, Seat},
 };
 use crate::{
+    audit,
     memory::Memory,
     order::{FLEET_COMMIT, FLEET_PLACE, HINT, OWN},
     seqlock::{SeqlockReader, SeqlockWriter},
@@ -110,6 +111,7 @@ impl<M: Memory> LaneWriter<M> {
     ///
     /// If there is no such node, or if something else wrote over its lane.
     pub fn join(memory: M, geometry: RingGeometry, node: u32) -> Result<Self, LaneError> {
+        let _decision = audit::decision();
         let nodes = geometry.nodes();
         if node >= nodes {
             return Err(LaneError::NoSuchNode { node, nodes });
@@ -147,6 +149,7 @@ impl<M: Memory> LaneWriter<M> {
         version: u16,
         payload: &[u8],
     ) -> Result<(FleetId, Position), PublishError> {
+        let _decision = audit::decision();
         let geometry = *self.ring.geometry();
         let max = geometry.max_payload();
         let len = match u32::try_from(payload.len()) {
@@ -190,9 +193,14 @@ fn commit<M: Memory>(ring: &Ring<M>, seat: Seat) -> Result<Position, PublishErro
                 }
             }
             // Others were faster by a lap, and then the tail has moved.
-            _ if ring.tail() != tail => {}
-            _ => return Err(PublishError::Corrupt(CorruptFleet { position: tail })),
+            _ => {
+                audit::second_look();
+                if ring.tail() == tail {
+                    return Err(PublishError::Corrupt(CorruptFleet { position: tail }));
+                }
+            }
         }
+        audit::anew();
     }
     Err(PublishError::Busy)
 }

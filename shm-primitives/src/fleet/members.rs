@@ -13,6 +13,7 @@
 
 use super::id::MAX_NODES;
 use crate::{
+    audit,
     header::{HEADER_SIZE, HeaderError, SegmentHeader, SegmentKind},
     memory::{Memory, Offset},
     order::{HINT, OWN},
@@ -117,6 +118,7 @@ impl<M: Memory> Members<M> {
 
     /// Counts one's own heartbeat on, and returns it.
     pub fn beat(&self, node: u32) -> u64 {
+        let _decision = audit::decision();
         let Some(at) = self.entry(node) else { return 0 };
         let at = at.plus(HEARTBEAT);
         let beat = self.memory.load64(at, OWN).wrapping_add(1);
@@ -127,6 +129,7 @@ impl<M: Memory> Members<M> {
     /// The heartbeat of a node. It goes on growing through all its lives.
     #[must_use]
     pub fn heartbeat(&self, node: u32) -> u64 {
+        let _decision = audit::decision();
         self.entry(node).map_or(0, |at| self.memory.load64(at.plus(HEARTBEAT), HINT))
     }
 }

@@ -3,12 +3,13 @@ use core::fmt;
 
 use super::{
     frame::{self, FleetFrame, Head},
-    geometry::{FLOOR, RingGeometry, TAIL},
+    geometry::{FLOOR, FRAME_HEAD, RingGeometry, TAIL},
     id::FleetId,
     word::{self, Entry, Position, Seat},
 };
 use crate::{
-    memory::{Memory, Offset},
+    audit,
+    memory::Memory,
     order::{FLEET_COMMITTED, FLEET_PLACE_SEEN, FLEET_TAIL, FLEET_TAIL_SEEN, HINT, OWN},
     seqlock::{Busy, SeqlockReader},
 };
@@ -116,6 +117,7 @@ impl<M: Memory> Ring<M> {
     /// The position after the newest committed one.
     #[must_use]
     pub fn end(&self) -> Position {
+        let _decision = audit::decision();
         let tail = self.tail();
         match self.entry(tail) {
             // Its publisher has not moved the tail on yet, or died before it.
@@ -127,12 +129,14 @@ impl<M: Memory> Ring<M> {
     /// The first position that has not been [reset](Self::reset).
     #[must_use]
     pub fn floor(&self) -> Position {
+        let _decision = audit::decision();
         Position::new(self.memory.load64(FLOOR, HINT))
     }
 
     /// The oldest position that may still be read. It may be overwritten at any time.
     #[must_use]
     pub fn oldest(&self) -> Position {
+        let _decision = audit::decision();
         self.end().minus(self.geometry.capacity()).max(self.floor())
     }
 
@@ -141,6 +145,7 @@ impl<M: Memory> Ring<M> {
     /// It is one store, so it is done or not done, whoever dies; ids and positions go
     /// on growing. A publisher that is active meanwhile comes before it or after it.
     pub fn reset(&self) -> Position {
+        let _decision = audit::decision();
         let end = self.end();
         loop {
             let floor = self.memory.load64(FLOOR, HINT);
@@ -148,6 +153,7 @@ impl<M: Memory> Ring<M> {
             if floor >= end.number() || self.memory.exchange64(FLOOR, floor, end.number(), HINT) {
                 return Position::new(floor).max(end);
             }
+            audit::anew();
         }
     }
 
@@ -157,7 +163,12 @@ impl<M: Memory> Ring<M> {
     ///
     /// [`ReadAtError::NotYet`] and [`ReadAtError::Lost`] say why there is none.
     pub fn read_at(&self, position: Position) -> Result<FleetFrame, ReadAtError> {
-        let lost = |least: Position| Err(ReadAtError::Lost { oldest: self.oldest().max(least) });
+        let _decision = audit::decision();
+        let lost = |least: Position| {
+            // Another question: where to go on.
+            audit::anew();
+            Err(ReadAtError::Lost { oldest: self.oldest().max(least) })
+        };
         let (tail, floor) = (self.tail(), self.floor());
         if position < floor {
             return lost(floor);
@@ -180,6 +191,7 @@ impl<M: Memory> Ring<M> {
         let Ok((_, id, head, value)) = self.copy(seat) else { return lost(next) };
         // Had one of the words copied been of a later frame, the index would have
         // changed before, and SEQLOCK_FIRST would let this load see it.
+        audit::second_look();
         if self.memory.load64(self.geometry.index(position.number()), OWN) != word {
             return lost(next);
         }
@@ -198,12 +210,16 @@ impl<M: Memory> Ring<M> {
     /// [`ReadAtError::Lost`] if others overwrote it in each of many attempts, which
     /// takes a ring of a few frames; and [`ReadAtError::Corrupt`].
     pub fn read_newest(&self) -> Result<Option<FleetFrame>, ReadAtError> {
+        let _decision = audit::decision();
         let mut last = Ok(None);
         for _ in 0..ATTEMPTS {
+            audit::anew();
             let end = self.end();
             if end.number() == 0 || end <= self.floor() {
                 return Ok(None);
             }
+            // Another question: whether it is there is decided for itself.
+            audit::anew();
             last = match self.read_at(end.minus(1)) {
                 Err(lost @ ReadAtError::Lost { .. }) => Err(lost),
                 other => return other.map(Some),
@@ -222,6 +238,7 @@ impl<M: Memory> Ring<M> {
     ///
     /// [`CorruptFleet`] if something else wrote over the ring.
     pub fn read(&self, id: FleetId) -> Result<Option<FleetFrame>, CorruptFleet> {
+        let _decision = audit::decision();
         let node = id.node();
         // Memory that is not there yet must not be touched: there may be none for it.
         if id.kind() != self.geometry.kind()
@@ -251,6 +268,7 @@ impl<M: Memory> Ring<M> {
             let reader = SeqlockReader::new(self.memory.clone(), self.geometry.slot(node, slot));
             if !reader.is_still(changes) {
                 self.memory.relax();
+                audit::anew();
                 continue;
             }
             return match position {
@@ -267,11 +285,20 @@ impl<M: Memory> Ring<M> {
 
     /// The position at which the index refers to a seat.
     pub(super) fn find(&self, seat: Seat) -> Option<Position> {
-        let tail = self.tail();
-        let first = tail.minus(self.geometry.capacity());
-        (first.number()..=tail.number()).map(Position::new).find(
-            |position| matches!(self.entry(*position), (_, Entry::Here(found)) if found == seat),
-        )
+        let (tail, capacity) = (self.tail(), self.geometry.capacity());
+        // The word of the tail is that of the oldest position until the tail is committed.
+        let first = tail.minus(capacity.wrapping_sub(1));
+        (first.number()..=tail.number()).map(Position::new).find_map(|position| {
+            match self.entry(position) {
+                (_, Entry::Here(found)) if found == seat => Some(position),
+                (word, Entry::Before)
+                    if position == tail && word::seat(&self.geometry, word) == Some(seat) =>
+                {
+                    Some(position.minus(capacity))
+                }
+                _ => None,
+            }
+        })
     }
 
     /// Copies the content of a slot, with the number of its changes so far.
@@ -280,14 +307,14 @@ impl<M: Memory> Ring<M> {
         seat: Seat,
     ) -> Result<(u64, FleetId, Head, alloc::vec::Vec<u8>), Busy> {
         let at = self.geometry.slot(seat.node, seat.slot);
-        // How much to copy; checked below by what was copied.
-        let head = Head::of_word(self.memory.load64(head_word(at), HINT));
-        let mut value = frame::buffer(head.len.min(self.geometry.max_payload()));
-        let changes = SeqlockReader::new(self.memory.clone(), at).read(&mut value, 1)?;
-        match frame::parse(&value) {
-            Some((id, copied)) if copied.len == head.len => Ok((changes, id, head, value)),
-            _ => Err(Busy),
-        }
+        let reader = SeqlockReader::new(self.memory.clone(), at);
+        let (changes, value) = reader.read_by_head(|head: &[u8; FRAME_HEAD as usize]| {
+            // What is larger is seen by the caller, if the slot did not change meanwhile.
+            let len = frame::parse(head).map_or(0, |(_, head)| head.len);
+            frame::buffer(len.min(self.geometry.max_payload()))
+        })?;
+        let (id, head) = frame::parse(&value).ok_or(Busy)?;
+        Ok((changes, id, head, value))
     }
 
     fn is_of(&self, seat: Seat, id: FleetId) -> bool {
@@ -300,9 +327,4 @@ impl<M: Memory> Ring<M> {
 /// The slot that a node's frame of this counter is in.
 pub(super) fn slot_of(geometry: &RingGeometry, counter: u64) -> u64 {
     counter.checked_rem(geometry.lane_slots()).unwrap_or(0)
-}
-
-/// Sequence and id come before it.
-fn head_word(slot: Offset) -> Offset {
-    slot.plus(16)
 }

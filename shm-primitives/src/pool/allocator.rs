@@ -1,7 +1,9 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use super::geometry::{PoolGeometry, SEALED, SlotId};
-use crate::{header::GeometryError, memory::Memory, order::ACK_SEEN, outbox::OutboxGeometry};
+use crate::{
+    audit, header::GeometryError, memory::Memory, order::ACK_SEEN, outbox::OutboxGeometry,
+};
 
 /// No slot is free for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,7 @@ impl<M: Memory> SlotAllocator<M> {
     /// [`Exhausted`] if none is free; a class that may grow comes before the use of a
     /// larger one.
     pub fn allocate(&mut self, len: u64) -> Result<SlotId, Exhausted> {
+        let _decision = audit::decision();
         let fitting = (0..SEALED)
             .zip(self.geometry.classes())
             .zip(&mut self.classes)
@@ -113,12 +116,13 @@ impl<M: Memory> SlotAllocator<M> {
     /// Whether the receiver has as many slots of the smallest class for `len` bytes as lie in
     /// one extent, or more.
     pub fn has_an_extent_in_flight(&mut self, len: u64) -> bool {
+        let _decision = audit::decision();
         let mut classes = self.geometry.classes().iter().zip(&mut self.classes);
         let fitting = classes.find(|(class, _)| len <= u64::from(class.slot_size));
         fitting.is_some_and(|(class, state)| {
             let many = class.extent_slots as usize;
             if state.in_flight.len() >= many {
-                state.sweep(&self.peer, &self.acks, &self.sent);
+                state.sweep(None, &self.peer, &self.acks, &self.sent);
             }
             state.in_flight.len() >= many
         })
@@ -130,6 +134,7 @@ impl<M: Memory> SlotAllocator<M> {
     ///
     /// [`Exhausted`] if as many as allowed are under way.
     pub fn allocate_sealed(&mut self) -> Result<SlotId, Exhausted> {
+        let _decision = audit::decision();
         match self.sealed.take(&self.peer, &self.acks, &self.sent) {
             Some(index) => Ok(SlotId { class: SEALED, index }),
             None => Err(Exhausted { may_grow: None }),
@@ -170,12 +175,13 @@ impl<M: Memory> SlotAllocator<M> {
 
     /// How many slots and sealed payloads the receiver still has, by its acks.
     pub fn in_flight(&mut self) -> usize {
+        let _decision = audit::decision();
         let Self { peer, acks, sent, classes, sealed, .. } = self;
         classes
             .iter_mut()
             .chain([sealed])
             .map(|state| {
-                state.sweep(peer, acks, sent);
+                state.sweep(None, peer, acks, sent);
                 state.in_flight.len()
             })
             .fold(0, usize::saturating_add)
@@ -224,26 +230,37 @@ impl ClassState {
     }
 
     fn take<M: Memory>(&mut self, peer: &M, acks: &OutboxGeometry, sent: &[u32]) -> Option<u16> {
+        let warmest = self.in_flight.len().checked_sub(self.apart);
+        let mut known = None;
         // The warmest that is back already.
-        if let Some(at) = self.in_flight.len().checked_sub(self.apart)
+        if let Some(at) = warmest
             && let Some(&slot) = self.in_flight.get(at)
-            && self.is_acked(slot, peer, acks, sent)
         {
-            self.in_flight.remove(at);
-            return Some(slot);
+            if self.is_acked(slot, peer, acks, sent) {
+                self.in_flight.remove(at);
+                return Some(slot);
+            }
+            known = Some(slot);
         }
         if self.free.is_empty() {
-            self.sweep(peer, acks, sent);
+            self.sweep(known, peer, acks, sent);
         }
         self.free.pop()
     }
 
-    /// Moves all acked slots to the free ones.
-    fn sweep<M: Memory>(&mut self, peer: &M, acks: &OutboxGeometry, sent: &[u32]) {
+    /// Moves all acked slots to the free ones. Slot `known` was just looked at, and is not
+    /// acked.
+    fn sweep<M: Memory>(
+        &mut self,
+        known: Option<u16>,
+        peer: &M,
+        acks: &OutboxGeometry,
+        sent: &[u32],
+    ) {
         let mut in_flight = core::mem::take(&mut self.in_flight);
         let mut free = core::mem::take(&mut self.free);
         in_flight.retain(|&index| {
-            let acked = self.is_acked(index, peer, acks, sent);
+            let acked = known != Some(index) && self.is_acked(index, peer, acks, sent);
             if acked {
                 free.push(index);
             }

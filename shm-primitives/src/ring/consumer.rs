@@ -2,6 +2,7 @@ use core::fmt;
 
 use super::{Position, Track};
 use crate::{
+    audit,
     frame::{self, BadFrame, Frame, HEADER, footprint},
     memory::{Memory, Offset},
     order::{FRAME_SEEN, TAIL_PUBLISH},
@@ -123,6 +124,7 @@ impl<M: Memory> Consumer<M> {
     #[inline]
     #[expect(clippy::should_implement_trait, reason = "fallible, and the entry borrows nothing")]
     pub fn next(&mut self) -> Result<Option<Entry>, CorruptRing> {
+        let _decision = audit::decision();
         if !self.look() {
             return Ok(None);
         }
@@ -138,6 +140,7 @@ impl<M: Memory> Consumer<M> {
     /// [`next`](Self::next), with whatever else it is.
     #[inline(always)]
     pub fn next_inline(&mut self) -> Option<Entry> {
+        let _decision = audit::decision();
         if !self.look() {
             return None;
         }
@@ -183,6 +186,7 @@ impl<M: Memory> Consumer<M> {
     /// Looks for the next frame; `true` if there is one, or something corrupt.
     #[inline(always)]
     pub fn look(&mut self) -> bool {
+        let _decision = audit::decision();
         if self.ahead == 0 {
             self.ahead = self.word(self.position);
             self.behind &= self.ahead != 0;
@@ -195,6 +199,7 @@ impl<M: Memory> Consumer<M> {
     #[inline(always)]
     #[must_use]
     pub fn is_ready(&self) -> bool {
+        let _decision = audit::decision();
         self.ahead != 0 || self.word(self.position) != 0
     }
 
@@ -202,6 +207,7 @@ impl<M: Memory> Consumer<M> {
     /// the entry's length are left as they are; returns how many were copied.
     #[inline]
     pub fn read(&self, entry: &Entry, from: u32, to: &mut [u8]) -> usize {
+        let _decision = audit::decision();
         let available = entry.len().saturating_sub(from) as usize;
         let count = available.min(to.len());
         match to.get_mut(..count) {
@@ -219,6 +225,7 @@ impl<M: Memory> Consumer<M> {
     /// consumer that has taken all that there is has given all of it back.
     #[inline(always)]
     pub fn release(&mut self) -> bool {
+        let _decision = audit::decision();
         let bytes = self.position.since(self.released);
         if bytes == 0 || (self.behind && bytes < self.track.capacity / 8 && self.look()) {
             return false;

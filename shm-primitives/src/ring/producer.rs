@@ -2,6 +2,7 @@ use core::fmt;
 
 use super::{Position, Track};
 use crate::{
+    audit,
     frame::{Frame, HEADER, footprint},
     memory::{Memory, Offset},
     order::{FRAME_PUBLISH, HINT, OWN, TAIL_SEEN},
@@ -111,6 +112,7 @@ impl<M: Memory> Producer<M> {
     /// impossible.
     #[inline(always)]
     pub fn grant(&mut self, len: u32) -> Result<Grant<'_, M>, GrantError> {
+        let _decision = audit::decision();
         let need = footprint(len);
         if need > self.track.largest() {
             return Err(GrantError::TooLarge { len: u64::from(len), max: self.largest_inline() });
@@ -137,6 +139,7 @@ impl<M: Memory> Producer<M> {
     /// As [`stage`](Self::stage).
     #[inline]
     pub fn push(&mut self, payload: &[u8]) -> Result<(), GrantError> {
+        let _decision = audit::decision();
         if !self.push_at_once(payload) {
             self.stage(payload)?;
             self.publish();
@@ -178,6 +181,7 @@ impl<M: Memory> Producer<M> {
     /// [`GrantError::TooLarge`].
     #[inline(always)]
     pub fn stage(&mut self, payload: &[u8]) -> Result<(), GrantError> {
+        let _decision = audit::decision();
         let max = self.largest_inline();
         let len = u32::try_from(payload.len())
             .map_err(|_| GrantError::TooLarge { len: payload.len() as u64, max })?;
@@ -195,6 +199,7 @@ impl<M: Memory> Producer<M> {
     /// As [`grant`](Self::grant).
     #[inline]
     pub fn stage_reference(&mut self, frame: Frame) -> Result<(), GrantError> {
+        let _decision = audit::decision();
         let grant = self.grant(0)?;
         grant.finish(frame);
         Ok(())
@@ -230,6 +235,7 @@ impl<M: Memory> Producer<M> {
     ///
     /// [`GrantError::Corrupt`] if the peer's `tail` is impossible.
     pub fn is_drained(&mut self) -> Result<bool, GrantError> {
+        let _decision = audit::decision();
         self.look_at_tail()?;
         Ok(self.tail == self.published)
     }

@@ -14,8 +14,9 @@
 //! ```
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
 use rustix::{event::epoll::EventFlags, io::Errno};
@@ -29,6 +30,7 @@ use crate::{
         poll,
         socket::{self, Datagram},
     },
+    vain::VainWakeUps,
     watch::{self, Watched},
 };
 
@@ -147,6 +149,7 @@ impl Attendant {
             topic,
             attendant: Arc::downgrade(self),
             socket: Connection::new(ours),
+            sleeps: Mutex::default(),
         });
         let watched: Weak<Subscription> = Arc::downgrade(&subscription);
         watch::watch(
@@ -172,7 +175,7 @@ impl Attendant {
 }
 
 impl Watched for Attendant {
-    fn notice(self: Arc<Self>) {
+    fn notice(self: Arc<Self>) -> Option<Duration> {
         let mut message = [0; REQUEST];
         match socket::receive(self.socket.as_fd(), &mut message) {
             Ok(Some(Datagram { len: REQUEST, descriptors })) if descriptors.is_empty() => {
@@ -183,12 +186,20 @@ impl Watched for Attendant {
             // process has no numbers, among others.
             _ => self.dismiss(),
         }
+        None
+    }
+
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
 impl Drop for Attendant {
     fn drop(&mut self) {
-        self.dismiss();
+        // In a forked child the sockets and the watch over them are shared with its parent.
+        if self.socket.is_own() {
+            self.dismiss();
+        }
     }
 }
 
@@ -199,11 +210,30 @@ pub(crate) struct Subscription {
     topic: Arc<TopicCore>,
     attendant: Weak<Attendant>,
     socket: Connection,
+    sleeps: Mutex<Sleeps>,
+}
+
+/// The sleeps that a subscriber announced. An honest one sleeps again after a value was
+/// published, or did not see that one was.
+#[derive(Debug, Default)]
+struct Sleeps {
+    vain: VainWakeUps,
+    /// How many values there were when the last one was announced.
+    published: u64,
 }
 
 impl Subscription {
     pub(crate) fn id(&self) -> u64 {
         self.id
+    }
+
+    fn count_sleep(&self) -> Option<Duration> {
+        let published = self.topic.published();
+        let mut sleeps = self.sleeps.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut sleeps.published, published) != published {
+            sleeps.vain.forget();
+        }
+        sleeps.vain.count()
     }
 
     /// Wakes the subscriber that sleeps on its socket.
@@ -214,27 +244,37 @@ impl Subscription {
 }
 
 impl Watched for Subscription {
-    fn notice(self: Arc<Self>) {
+    fn notice(self: Arc<Self>) -> Option<Duration> {
         let mut message = [0; SLEEP];
         let said = match socket::receive(self.socket.as_fd(), &mut message) {
-            Err(Errno::AGAIN | Errno::NOMEM | Errno::NOBUFS) => return,
+            Err(Errno::AGAIN | Errno::NOMEM | Errno::NOBUFS) => return None,
             Ok(Some(Datagram { len: SLEEP, descriptors })) if descriptors.is_empty() => {
                 decode_sleep(&message)
             }
             _ => None,
         };
         match (said, self.attendant.upgrade()) {
-            (Some((position, sleep)), _) => self.topic.wake_at(&self, position, sleep),
+            (Some((position, sleep)), _) => {
+                self.topic.wake_at(&self, position, sleep);
+                return self.count_sleep();
+            }
             // It hung up, or speaks another language.
             (None, Some(attendant)) => attendant.forget(self.id),
             (None, None) => {}
         }
+        None
+    }
+
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        watch::forget(self.id, self.socket.as_fd(), None);
-        self.topic.forget(self.id);
+        if self.socket.is_own() {
+            watch::forget(self.id, self.socket.as_fd(), None);
+            self.topic.forget(self.id);
+        }
     }
 }

@@ -345,32 +345,39 @@ impl Subscriber {
             position.set(cursor.reader.position());
             found
         };
-        let found = patience.wait(deadline, attempt, |attempt, deadline| {
-            if let Err(error) = subscriptions.advance(wake, *index) {
-                // What was published meanwhile comes first.
-                return attempt().or(Some(Err(error)));
-            }
-            let Wake::Open(socket) = wake else {
-                subscriptions.pause(deadline);
-                return attempt();
-            };
-            let seen = bell.bell_seen();
-            if *told_at != Some(seen) && tell(socket, position.get(), Sleep::OnBell).is_ok() {
-                *told_at = Some(seen);
-            }
-            let found = attempt();
-            if found.is_none() && !deadline.has_passed() {
-                let word = subscriptions.segment.mapped();
-                let word: (&AtomicU32, u32) = (word.word32(bell.bell()), seen);
-                if *told_at == Some(seen) {
-                    futex::wait_either(word, core.end_word(), deadline.remaining());
-                } else {
-                    // The host is gone, which the link will say.
-                    thread::sleep(deadline.remaining_at_most(Some(PAUSE)).unwrap_or(PAUSE));
+        // Any guest can wake who sleeps on the bell.
+        let nap = |nap| futex::wait_private(core.end_word(), nap);
+        let found = patience.wait(
+            deadline,
+            attempt,
+            |attempt, deadline| {
+                if let Err(error) = subscriptions.advance(wake, *index) {
+                    // What was published meanwhile comes first.
+                    return attempt().or(Some(Err(error)));
                 }
-            }
-            found.or_else(attempt)
-        });
+                let Wake::Open(socket) = wake else {
+                    subscriptions.pause(deadline);
+                    return attempt();
+                };
+                let seen = bell.bell_seen();
+                if *told_at != Some(seen) && tell(socket, position.get(), Sleep::OnBell).is_ok() {
+                    *told_at = Some(seen);
+                }
+                let found = attempt();
+                if found.is_none() && !deadline.has_passed() {
+                    let word = subscriptions.segment.mapped();
+                    let word: (&AtomicU32, u32) = (word.word32(bell.bell()), seen);
+                    if *told_at == Some(seen) {
+                        futex::wait_either(word, core.end_word(), deadline.remaining());
+                    } else {
+                        // The host is gone, which the link will say.
+                        thread::sleep(deadline.remaining_at_most(Some(PAUSE)).unwrap_or(PAUSE));
+                    }
+                }
+                found.or_else(attempt)
+            },
+            nap,
+        );
         found.unwrap_or(Err(SubscriberError::TimedOut))
     }
 }
@@ -378,6 +385,8 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         match &self.wake {
+            // In a forked child it is its parent's.
+            Wake::Open(_) if !self.subscriptions.core.is_own() => {}
             // It is closed later, on another thread; the host learns of it now.
             Wake::Open(socket) => socket::hang_up(socket.as_fd()),
             Wake::Asked(number) => self.subscriptions.give_up(*number),

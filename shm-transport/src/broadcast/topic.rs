@@ -8,7 +8,7 @@ use std::{
 
 use shm_primitives::{
     Mapped,
-    broadcast::{Alarm, BroadcastGeometry, BroadcastWriter},
+    broadcast::{Alarm, BroadcastGeometry, BroadcastReader, BroadcastWriter, Start},
     header::{GeometryError, goodbye_of},
     hub::Topic,
 };
@@ -103,6 +103,12 @@ impl TopicCore {
 
     pub(crate) fn max_payload(&self) -> u64 {
         self.topic.ring.max_payload()
+    }
+
+    /// How many values were published so far.
+    pub(crate) fn published(&self) -> u64 {
+        let (memory, Topic { at, ring, .. }) = (self.segment.mapped(), &self.topic);
+        BroadcastReader::new(memory, *at, *ring, Start::Next).published()
     }
 
     /// Takes the one place of a publisher.

@@ -119,6 +119,11 @@ impl Membership {
         Ok(Joined::Member(member))
     }
 
+    /// Whether this process has joined, and not one that it was forked from.
+    pub(super) fn is_ours(&self) -> bool {
+        self.lock.is_ours()
+    }
+
     /// Says who has joined.
     pub(super) fn enter(&self) {
         let pid = std::process::id();

@@ -171,7 +171,8 @@ impl Page {
 
     pub(crate) fn read(&self) -> Result<Contents, OsError> {
         let read = || {
-            let size = self.file.file().metadata()?.len();
+            let metadata = self.file.file().metadata()?;
+            let size = metadata.len();
             let mut bytes = vec![0; PAGE_SIZE];
             let mut len = 0;
             while let Some(rest) = bytes.get_mut(len..).filter(|rest| !rest.is_empty()) {
@@ -183,7 +184,12 @@ impl Page {
                 }
             }
             bytes.truncate(len);
-            Ok(Contents { found: judge(&bytes, size), bytes })
+            let found = match judge(&bytes, size) {
+                // By one of its other names it may be anybody's: it is not written over.
+                Found::Damaged { header: None, .. } if metadata.nlink() > 1 => Found::Foreign,
+                found => found,
+            };
+            Ok(Contents { found, bytes })
         };
         read().map_err(|error| OsError::new("read the lease's file", error))
     }

@@ -5,22 +5,24 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use rustix::event::epoll::EventFlags;
 use shm_primitives::{
-    Mapped, Memory, Offset,
+    Mapped, Memory, Offset, audit,
     doorbell::{SleepMode, Waker},
     header::{Goodbye, goodbye_of, say_goodbye},
     order::HINT,
     outbox::{DATA_BELL, DATA_SLEEP, HEAD, HEARTBEAT, SPACE_BELL, SPACE_SLEEP, dropped_by},
+    pool::Receipt,
 };
 
 use super::inbox::{self, Drained, Inbox};
 use crate::{
     config::LinkGeometry,
     error::{Corruption, LinkEnd, OsError},
-    os::{connection::Connection, futex, memory::Segment, process, socket},
+    os::{connection::Connection, forked::Origin, futex, memory::Segment, process, socket},
     watch::{self, Watched},
 };
 
@@ -57,6 +59,7 @@ pub(crate) trait Registration: fmt::Debug + Send + Sync {
 pub(crate) struct LinkCore {
     /// Names this link among all of this process, for ever.
     pub(crate) id: u64,
+    origin: Origin,
     pub(crate) own: Segment,
     pub(crate) peer: Segment,
     pub(crate) geometry: LinkGeometry,
@@ -99,6 +102,7 @@ impl LinkCore {
             space_waker: Waker::new(ours, SPACE_BELL, theirs, SPACE_SLEEP),
             inbox: Mutex::new(Inbox::new(&geometry)),
             id: watch::new_id(),
+            origin: Origin::here(),
             own,
             peer,
             geometry,
@@ -127,6 +131,7 @@ impl LinkCore {
     /// How far this side has written its ring, in bytes since the beginning.
     #[inline(always)]
     pub(crate) fn sent(&self) -> u64 {
+        let _decision = audit::decision();
         self.own.mapped().load64(HEAD, HINT)
     }
 
@@ -155,6 +160,22 @@ impl LinkCore {
     pub(crate) fn ring_space(&self) {
         if let Some(mode) = self.space_waker.ring() {
             self.wake(mode, SPACE_BELL);
+        }
+    }
+
+    /// Whether this process has the link, and not one that it was forked from.
+    #[inline(always)]
+    pub(crate) fn is_own(&self) -> bool {
+        self.origin.is_here()
+    }
+
+    /// Gives a slot or a sealed payload of the peer back.
+    #[inline(always)]
+    pub(crate) fn give_back(&self, receipt: &Receipt) {
+        // In a forked child it is its parent's, and the memory is not there.
+        if self.is_own() {
+            receipt.ack(&self.own.mapped());
+            self.ring_space();
         }
     }
 
@@ -298,7 +319,7 @@ impl LinkCore {
     /// Reads what came over the socket: descriptors, and rings of the doorbell.
     pub(crate) fn drain_socket(&self) {
         // Whoever needs what is not there will find out.
-        let _ = self.drain(&mut self.inbox());
+        let _ = self.drain(&mut self.inbox(), inbox::SOME);
     }
 
     /// Something that the peer handed over, which `take` finds in the inbox; `None` if it
@@ -311,7 +332,7 @@ impl LinkCore {
         if let Some(found) = take(&mut inbox) {
             return Ok(Some(found));
         }
-        let drained = self.drain(&mut inbox);
+        let drained = self.drain(&mut inbox, inbox::ALL);
         match take(&mut inbox) {
             None => drained.map(|()| None),
             found => Ok(found),
@@ -327,9 +348,13 @@ impl LinkCore {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn drain(&self, inbox: &mut Inbox) -> Result<(), OsError> {
-        match inbox.drain(self.socket.as_fd()) {
+    fn drain(&self, inbox: &mut Inbox, most: usize) -> Result<(), OsError> {
+        match inbox.drain(self.socket.as_fd(), most) {
             Ok(Drained::Empty) => {}
+            Ok(Drained::Enough) if most < inbox::ALL => {}
+            Ok(Drained::Enough) => {
+                self.end(LinkEnd::Corrupt(Corruption::Socket));
+            }
             Ok(Drained::HungUp) => self.notice_hang_up(),
             Ok(Drained::Starved(error)) => return Err(error),
             Err(corruption) => {
@@ -348,6 +373,7 @@ impl LinkCore {
 
     /// The other side's signs of life so far, by its own account.
     pub(crate) fn peer_beats(&self) -> u64 {
+        let _decision = audit::decision();
         self.peer.mapped().load64(HEARTBEAT, HINT)
     }
 
@@ -358,8 +384,13 @@ impl LinkCore {
 }
 
 impl Watched for LinkCore {
-    fn notice(self: Arc<Self>) {
+    fn notice(self: Arc<Self>) -> Option<Duration> {
         self.notice_hang_up();
+        None
+    }
+
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     fn notice_death(self: Arc<Self>) {

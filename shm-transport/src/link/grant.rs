@@ -10,7 +10,10 @@ use memmap2::MmapMut;
 use shm_primitives::{Mapped, Offset, pool::SlotId};
 
 use super::staging::{Growth, Half, Place, StageError};
-use crate::{error::SendError, os::memory::Unsealed};
+use crate::{
+    error::SendError,
+    os::{forked::NotForked, memory::Unsealed},
+};
 
 /// Memory for one message, which the sender writes in place: it dereferences to its
 /// bytes.
@@ -35,7 +38,7 @@ enum Memory {
     Sealed {
         number: SlotId,
         memory: Unsealed,
-        map: MmapMut,
+        map: NotForked<MmapMut>,
     },
     /// Committed, or given back.
     Spent,

@@ -27,9 +27,11 @@ pub(crate) fn sealed_message(index: u16) -> [u8; 3] {
     [SEALED_TAG, low, high]
 }
 
-/// Messages that are read from the socket in one go. An honest peer has fewer under
-/// way; a flood ends the link.
-const MAX_DRAINED: usize = 4096;
+/// Messages that are read from the socket by whoever looks for a descriptor in them. An honest
+/// peer has fewer under way; a flood ends the link.
+pub(super) const ALL: usize = 4096;
+/// Messages that are read by whoever was woken by them: what is left wakes it again.
+pub(super) const SOME: usize = 16;
 
 /// How far the socket was read.
 #[derive(Debug)]
@@ -38,8 +40,10 @@ pub(crate) enum Drained {
     Empty,
     /// All that was there, and nothing more will come.
     HungUp,
-    /// Not all: this process has no descriptor left for what is next.
+    /// Not all: the system refused what is next, such as for lack of a descriptor.
     Starved(OsError),
+    /// As many as were to be read.
+    Enough,
 }
 
 /// What came over a link's socket and was not asked for yet. The socket has this one
@@ -62,13 +66,17 @@ impl Inbox {
         }
     }
 
-    /// Reads what is there now.
-    pub(crate) fn drain(&mut self, socket: BorrowedFd<'_>) -> Result<Drained, Corruption> {
-        for _ in 0..MAX_DRAINED {
+    /// Reads what is there now, but no more than `most` messages.
+    pub(crate) fn drain(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        most: usize,
+    ) -> Result<Drained, Corruption> {
+        for _ in 0..most {
             let mut message = [0; 8];
             match socket::receive(socket, &mut message) {
                 Err(Errno::AGAIN) => return Ok(Drained::Empty),
-                Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)) => {
+                Err(errno) if !socket::is_over(errno) => {
                     return Ok(Drained::Starved(OsError::new("take over a descriptor", errno)));
                 }
                 Err(_) | Ok(None) => return Ok(Drained::HungUp),
@@ -78,7 +86,7 @@ impl Inbox {
                 }
             }
         }
-        Err(Corruption::Socket)
+        Ok(Drained::Enough)
     }
 
     fn take(&mut self, message: &[u8], mut descriptors: Vec<Foreign>) -> Result<(), Corruption> {

@@ -3,7 +3,7 @@
 use std::{fmt, slice};
 
 use bytes::Bytes;
-use shm_primitives::{Memory, ring::Entry};
+use shm_primitives::{Memory, audit, ring::Entry};
 
 use super::{
     reception::{Half, Taken},
@@ -106,6 +106,7 @@ impl<'a> Message<'a> {
         };
         match &self.body {
             Body::Ring(RingBytes { half, entry }) => {
+                let _decision = audit::decision();
                 half.core.peer.mapped().read(entry.payload().plus(offset as u64), buffer);
             }
             Body::Slot(slot) => slot.read(offset, buffer),

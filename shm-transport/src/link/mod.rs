@@ -2,6 +2,7 @@
 
 pub(crate) mod core;
 mod grant;
+mod heartbeat;
 mod inbox;
 mod message;
 mod open;
@@ -32,6 +33,7 @@ use self::{
 };
 pub use self::{
     grant::SendGrant,
+    heartbeat::{Heartbeat, Vitality},
     message::{CHUNK, Message},
     receiver::Receiver,
     sealed::SealedPayload,
@@ -227,6 +229,12 @@ impl Link {
         self.core().look_for_end()
     }
 
+    /// The signs of life of both sides, to be given and observed on any thread.
+    #[must_use]
+    pub fn heartbeat(&self) -> Heartbeat {
+        Heartbeat::new(&self.sender.half.core)
+    }
+
     /// Gives a sign of life. The peer sees it in [`peer_heartbeat`](Self::peer_heartbeat).
     pub fn beat(&self) {
         self.core().beat();
@@ -234,6 +242,7 @@ impl Link {
 
     /// How many signs of life the peer has given, by its own account. A count that stands
     /// still means *stalled*, never *dead*: the end of a link is reported by itself.
+    /// [`heartbeat`](Self::heartbeat) tells for how long it has.
     #[must_use]
     pub fn peer_heartbeat(&self) -> u64 {
         self.core().peer_beats()

@@ -3,7 +3,7 @@
 use std::{os::fd::AsFd, sync::Arc};
 
 use shm_primitives::{
-    Frame, Mapped, Memory, Offset,
+    Frame, Mapped, Memory, Offset, audit,
     pool::{BadSlot, Receipt, SEALED, SlotId, SlotReceipts},
     ring::{Consumer, Entry},
 };
@@ -260,6 +260,7 @@ impl Half {
     /// back.
     #[inline(always)]
     pub(crate) fn copy_out(&mut self, entry: Entry, buffer: &mut [u8]) {
+        let _decision = audit::decision();
         self.core.peer.mapped().read(entry.payload(), buffer);
         self.give_space_back();
     }

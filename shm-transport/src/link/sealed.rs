@@ -4,6 +4,7 @@ use memmap2::Mmap;
 use shm_primitives::pool::Receipt;
 
 use super::core::LinkCore;
+use crate::os::forked::NotForked;
 
 /// A received message in memory that nobody can change any more: it dereferences to its
 /// bytes.
@@ -14,21 +15,20 @@ use super::core::LinkCore;
 pub struct SealedPayload(Arc<Inner>);
 
 struct Inner {
-    map: Mmap,
+    map: NotForked<Mmap>,
     core: Arc<LinkCore>,
     receipt: Receipt,
 }
 
 impl SealedPayload {
-    pub(crate) fn new(map: Mmap, core: Arc<LinkCore>, receipt: Receipt) -> Self {
+    pub(crate) fn new(map: NotForked<Mmap>, core: Arc<LinkCore>, receipt: Receipt) -> Self {
         Self(Arc::new(Inner { map, core, receipt }))
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.receipt.ack(&self.core.own.mapped());
-        self.core.ring_space();
+        self.core.give_back(&self.receipt);
     }
 }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use shm_primitives::{Memory, Offset, pool::Receipt};
+use shm_primitives::{Memory, Offset, audit, pool::Receipt};
 
 use super::core::LinkCore;
 use crate::os::memory::Segment;
@@ -32,6 +32,7 @@ impl SlotBytes {
 
     /// Copies bytes from `offset` on; the caller checked that so many are there.
     pub(crate) fn read(&self, offset: usize, buffer: &mut [u8]) {
+        let _decision = audit::decision();
         self.segment.mapped().read(self.at.plus(offset as u64), buffer);
     }
 
@@ -43,7 +44,6 @@ impl SlotBytes {
 
 impl Drop for SlotBytes {
     fn drop(&mut self) {
-        self.receipt.ack(&self.core.own.mapped());
-        self.core.ring_space();
+        self.core.give_back(&self.receipt);
     }
 }

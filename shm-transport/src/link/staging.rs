@@ -304,7 +304,7 @@ impl Half {
             // The peer reads them when it reaches the frames that refer to them.
             Err(Errno::AGAIN) => Err(StageError::Blocked(Blocked::Socket)),
             Err(Errno::TOOMANYREFS) => Err(StageError::Blocked(Blocked::Descriptors)),
-            Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => {
+            Err(errno) if socket::is_over(errno) => {
                 self.core.notice_hang_up();
                 self.core.check_open()?;
                 Err(LinkEnd::PeerDead.into())

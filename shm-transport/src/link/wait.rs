@@ -23,14 +23,14 @@ impl Waiter {
     /// Calls `attempt` until it returns something, or until the deadline. `attempt`
     /// returns something, at the latest, when the link has ended.
     #[inline(always)]
-    pub(crate) fn wait<T>(
+    pub(crate) fn wait<T, A: FnMut() -> Option<T>>(
         &mut self,
         core: &LinkCore,
         deadline: Deadline,
-        attempt: impl FnMut() -> Option<T>,
+        attempt: A,
     ) -> Option<T> {
         let Self { sleeper, patience } = self;
-        patience.wait(deadline, attempt, |attempt, deadline| {
+        let sleep = |attempt: &mut A, deadline: Deadline| {
             let seen = sleeper.announce(SleepMode::Futex);
             let result = attempt();
             if result.is_none() && !deadline.has_passed() {
@@ -40,7 +40,8 @@ impl Waiter {
             }
             sleeper.awake();
             result.or_else(attempt)
-        })
+        };
+        patience.wait(deadline, attempt, sleep, |nap| futex::wait_private(core.end_word(), nap))
     }
 
     /// Announces a sleep on the link's socket; see [`Sleeper::announce_unfenced`].

@@ -80,12 +80,25 @@ pub(crate) fn wait_either(
     }
 }
 
+/// Sleeps until `word` no longer is `value`, somebody wakes it, or `timeout` is over.
+pub(crate) fn wait_private((word, value): (&AtomicU32, u32), timeout: Duration) {
+    let timeout = Timespec::try_from(timeout).ok();
+    let _ = futex::wait(word, Flags::PRIVATE, value, timeout.as_ref());
+}
+
 /// Wakes whoever sleeps on a word that processes share.
 pub(crate) fn wake_shared(word: &AtomicU32) {
-    let _ = futex::wake(word, Flags::empty(), i32::MAX as u32);
+    wake(word, Flags::empty());
 }
 
 /// Wakes whoever sleeps on a word of this process.
 pub(crate) fn wake_private(word: &AtomicU32) {
-    let _ = futex::wake(word, Flags::PRIVATE, i32::MAX as u32);
+    wake(word, Flags::PRIVATE);
+}
+
+/// The kernel knows no reason to refuse. Should it all the same, it is asked again: whoever
+/// is not woken sleeps until its deadline.
+fn wake(word: &AtomicU32, flags: Flags) {
+    const ATTEMPTS: usize = 3;
+    let _ = (0..ATTEMPTS).find(|_| futex::wake(word, flags, i32::MAX as u32).is_ok());
 }

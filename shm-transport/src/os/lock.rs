@@ -21,12 +21,13 @@ use std::{
     process,
     sync::{
         Once,
-        atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering},
     },
 };
 
 use rustix::fs::OFlags;
 
+use super::forked::Origin;
 use crate::error::OsError;
 
 /// A file whose bytes are locked, one by one. The bytes need not exist.
@@ -35,7 +36,7 @@ pub(crate) struct LockFile {
     file: ManuallyDrop<File>,
     place: &'static Place,
     owner: u32,
-    forks: u32,
+    origin: Origin,
 }
 
 impl LockFile {
@@ -47,11 +48,12 @@ impl LockFile {
         HANDLERS.call_once(|| unsafe {
             libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(in_child));
         });
+        // Before the lock: it may have handlers to register.
+        let origin = Origin::here();
         let _none_forked = TABLE.lock();
         let file = open()?;
         let place = TABLE.place(file.as_raw_fd());
-        let forks = FORKS.load(Ordering::Relaxed);
-        Ok(Self { file: ManuallyDrop::new(file), place, owner: process::id(), forks })
+        Ok(Self { file: ManuallyDrop::new(file), place, owner: process::id(), origin })
     }
 
     /// Whether this process opened it. In a forked child it is closed, and its number may be
@@ -59,7 +61,7 @@ impl LockFile {
     pub(crate) fn is_ours(&self) -> bool {
         // A child in another pid namespace can have its parent's number; one that was made
         // without the handlers has another, or the file.
-        self.owner == process::id() && self.forks == FORKS.load(Ordering::Relaxed)
+        self.owner == process::id() && self.origin.is_here()
     }
 
     /// Locks a byte for this file alone; `false` if another open file has it.
@@ -74,7 +76,10 @@ impl LockFile {
 
     /// Gives a byte back. Dropping the file gives back all.
     pub(crate) fn unlock(&self, byte: u64) -> Result<(), OsError> {
-        self.set(libc::F_UNLCK, byte).map(|_| ())
+        if self.set(libc::F_UNLCK, byte)? {
+            return Ok(());
+        }
+        Err(OsError::new("give a lock back", io::Error::from_raw_os_error(libc::EAGAIN)))
     }
 
     /// Whether another open file, of whatever process, has a lock on a byte.
@@ -161,9 +166,6 @@ static TABLE: Table =
 
 const NONE: RawFd = -1;
 
-/// How many forks lie between the first process and this one.
-static FORKS: AtomicU32 = AtomicU32::new(0);
-
 #[derive(Debug)]
 struct Place {
     fd: AtomicI32,
@@ -236,7 +238,6 @@ extern "C" fn in_child() {
             unsafe { libc::close(fd) };
         }
     }
-    FORKS.fetch_add(1, Ordering::Relaxed);
     TABLE.unlock();
 }
 

@@ -5,11 +5,12 @@
 
 use std::{
     fs::File,
+    mem::MaybeUninit,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::FileExt,
     },
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use memmap2::{Advice, Mmap, MmapMut, MmapOptions, MmapRaw};
@@ -22,6 +23,7 @@ use rustix::{
 };
 use shm_primitives::Mapped;
 
+use super::forked::{NotForked, none_forked};
 use crate::error::{BadDescriptor, OsError};
 
 /// `TMPFS_MAGIC` of statfs(2): what memfds live on, unless they are huge pages.
@@ -39,7 +41,7 @@ const NO_WRITER: SealFlags =
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
     mapped: Mapped,
-    _mapping: Arc<MmapRaw>,
+    _mapping: Arc<NotForked<MmapRaw>>,
 }
 
 impl Segment {
@@ -50,7 +52,7 @@ impl Segment {
         // SAFETY: the mapping covers `len` bytes, page-aligned, and lives as long as
         // `_mapping` beside it; `MmapRaw` never forms references to them.
         let mapped = unsafe { Mapped::new(mapping.as_mut_ptr(), mapping.len()) };
-        Ok(Self { mapped, _mapping: Arc::new(mapping) })
+        Ok(Self { mapped, _mapping: Arc::new(NotForked::new(mapping)) })
     }
 
     /// The door to the memory. Whoever keeps it keeps this segment beside it.
@@ -70,16 +72,45 @@ impl Segment {
 pub(crate) fn create(name: &str, size: u64) -> Result<OwnedFd, OsError> {
     let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|errno| OsError::new("create shared memory", errno))?;
-    ftruncate(&fd, size).map_err(|errno| OsError::new("size shared memory", errno))?;
-    loop {
-        match fallocate(&fd, FallocateFlags::empty(), 0, size) {
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(OsError::new("allocate shared memory", errno)),
-            Ok(()) => break,
-        }
-    }
+    make_room(fd.as_fd(), size).map_err(|errno| OsError::new("allocate shared memory", errno))?;
     seal(fd.as_fd(), SealFlags::SHRINK | SealFlags::GROW)?;
     Ok(fd)
+}
+
+/// Gives new memory its size, and all its pages.
+fn make_room(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
+    check_size(size)?;
+    ftruncate(fd, size)?;
+    allocate(fd, size)
+}
+
+/// Makes sure that all pages of the first `size` bytes are there.
+fn allocate(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
+    check_size(size)?;
+    loop {
+        match fallocate(fd, FallocateFlags::empty(), 0, size) {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Refuses what this machine cannot have. The kernel knows no limit for memory without a
+/// name: it would take page after page, and then kill processes to get more.
+fn check_size(size: u64) -> Result<(), Errno> {
+    static ALL: OnceLock<u64> = OnceLock::new();
+    let all = ALL.get_or_init(|| {
+        let mut info = MaybeUninit::<libc::sysinfo>::uninit();
+        // SAFETY: it writes one such structure, and nothing else.
+        if unsafe { libc::sysinfo(info.as_mut_ptr()) } != 0 {
+            // A filter forbids it: nothing is refused.
+            return u64::MAX;
+        }
+        // SAFETY: the call has succeeded, and so it has written all of it.
+        let info = unsafe { info.assume_init() };
+        info.totalram.saturating_add(info.totalswap).saturating_mul(info.mem_unit.into())
+    });
+    if size > *all { Err(Errno::NOMEM) } else { Ok(()) }
 }
 
 fn seal(fd: BorrowedFd<'_>, seals: SealFlags) -> Result<(), OsError> {
@@ -88,6 +119,7 @@ fn seal(fd: BorrowedFd<'_>, seals: SealFlags) -> Result<(), OsError> {
 
 /// Maps new memory for its one writer, and seals it so that it stays the only one.
 pub(crate) fn map_as_writer(fd: BorrowedFd<'_>, size: u64) -> Result<Segment, OsError> {
+    let _until_kept_from_children = none_forked();
     let mapping = MmapOptions::new()
         .len(size as usize)
         .populate()
@@ -101,6 +133,7 @@ pub(crate) fn map_as_writer(fd: BorrowedFd<'_>, size: u64) -> Result<Segment, Os
 /// it allocated, and maps it read-only.
 pub(crate) fn map_as_reader(fd: BorrowedFd<'_>, size: u64) -> Result<Segment, MapError> {
     check(fd, ONE_WRITER, Size::Exactly(size))?;
+    let _until_kept_from_children = none_forked();
     let mapping = MmapOptions::new()
         .len(size as usize)
         .populate()
@@ -127,17 +160,18 @@ impl Unsealed {
     }
 
     /// Allocates and maps `len` bytes, more than 0, for writing.
-    pub(crate) fn map(&self, len: u64) -> Result<MmapMut, OsError> {
-        ftruncate(&self.0, len).map_err(|errno| OsError::new("size a payload's memory", errno))?;
-        fallocate(&self.0, FallocateFlags::empty(), 0, len)
+    pub(crate) fn map(&self, len: u64) -> Result<NotForked<MmapMut>, OsError> {
+        make_room(self.0.as_fd(), len)
             .map_err(|errno| OsError::new("allocate a payload's memory", errno))?;
+        // A child with this mapping would keep the payload from being sealed.
+        let _until_kept_from_children = none_forked();
         // SAFETY: the file was made above and never leaves this process before it is
         // sealed, which fails while a writable mapping exists: nobody else changes it.
         let map = unsafe { MmapOptions::new().len(len as usize).populate().map_mut(&self.0) }
             .map_err(|error| OsError::new("map a payload's memory", error))?;
         map.advise(Advice::DontFork)
             .map_err(|error| OsError::new("keep memory from forked children", error))?;
-        Ok(map)
+        Ok(NotForked::new(map))
     }
 
     /// Cuts it to `len` bytes and seals it for ever.
@@ -149,15 +183,16 @@ impl Unsealed {
 }
 
 /// Checks that a descriptor is immutable memory of at most `max` bytes, and maps it.
-pub(crate) fn map_sealed(fd: BorrowedFd<'_>, max: u64) -> Result<Mmap, MapError> {
+pub(crate) fn map_sealed(fd: BorrowedFd<'_>, max: u64) -> Result<NotForked<Mmap>, MapError> {
     let size = check(fd, NO_WRITER, Size::AtMost(max))?;
+    let _until_kept_from_children = none_forked();
     // Private, because kernels before 6.7 refuse shared mappings of write-sealed files.
     // SAFETY: the seals, checked above, rule out every change to contents and size.
     let map = unsafe { MmapOptions::new().len(size as usize).map_copy_read_only(&fd) }
         .map_err(|error| OsError::new("map a sealed payload", error))?;
     map.advise(Advice::DontFork)
         .map_err(|error| OsError::new("keep memory from forked children", error))?;
-    Ok(map)
+    Ok(NotForked::new(map))
 }
 
 /// Why a descriptor was not mapped: the other side's fault, or this system's.
@@ -190,7 +225,11 @@ enum Size {
 /// are, and nobody can punch holes. Holes that are there are filled, because touching one
 /// can fail with a signal, where filling it fails with an error.
 fn check(fd: BorrowedFd<'_>, seals: SealFlags, size: Size) -> Result<u64, MapError> {
-    let found = fcntl_get_seals(fd).map_err(|_| BadDescriptor::NotSealable)?;
+    let found = fcntl_get_seals(fd).map_err(|errno| match errno {
+        // Not memory, or a descriptor by which nothing can be done.
+        Errno::INVAL | Errno::BADF => BadDescriptor::NotSealable.into(),
+        errno => MapError::from(OsError::new("examine memory", errno)),
+    })?;
     if found != seals {
         let (found, expected) = (found.bits(), seals.bits());
         return Err(BadDescriptor::Seals { found, expected }.into());
@@ -208,12 +247,25 @@ fn check(fd: BorrowedFd<'_>, seals: SealFlags, size: Size) -> Result<u64, MapErr
     if !(least..=most).contains(&found) {
         return Err(BadDescriptor::Size { found, expected: most }.into());
     }
-    loop {
-        match fallocate(fd, FallocateFlags::empty(), 0, found) {
-            Ok(()) => return Ok(found),
-            Err(Errno::INTR) => {}
-            Err(Errno::BADF) => return Err(BadDescriptor::ReadOnly.into()),
-            Err(errno) => return Err(OsError::new("allocate what the peer left out", errno).into()),
+    match allocate(fd, found) {
+        Ok(()) => Ok(found),
+        Err(Errno::BADF) => Err(BadDescriptor::ReadOnly.into()),
+        Err(errno) => Err(OsError::new("allocate what the peer left out", errno).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_memory_than_there_is_is_refused_before_any_is_taken() {
+        let memory = Unsealed::new().unwrap();
+        for len in [1 << 50, 1 << 60, i64::MAX as u64] {
+            let refused = memory.map(len).map(drop);
+            assert!(matches!(refused, Err(OsError::OutOfMemory { .. })), "{refused:?}");
+            let refused = create("shm-test", len);
+            assert!(matches!(refused, Err(OsError::OutOfMemory { .. })), "{refused:?}");
         }
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod connection;
 pub(crate) mod fence;
 pub(crate) mod foreign;
+pub(crate) mod forked;
 pub(crate) mod futex;
 pub(crate) mod lock;
 pub(crate) mod memory;

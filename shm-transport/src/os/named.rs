@@ -25,7 +25,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::memory::Segment;
+use super::{forked::none_forked, memory::Segment};
 use crate::error::OsError;
 
 /// A directory that belongs to this user and that nobody else can write.
@@ -88,6 +88,10 @@ const DIRECTORY: OFlags =
 impl Directory {
     /// Opens a directory, making it and what is above it if it is not there.
     pub(crate) fn make(path: &Path) -> Result<Self, NameError> {
+        match Self::open_in(CWD, path) {
+            Err(NameError::Missing) => {}
+            opened => return opened,
+        }
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
             match error.raw_os_error().map(Errno::from_raw_os_error) {
                 // The loser of a race, or something else that stands there.
@@ -242,6 +246,7 @@ pub(crate) fn map(file: &File, size: u64) -> Result<Segment, OsError> {
     let len = usize::try_from(size).map_err(|_| {
         OsError::new("map a fleet's memory", io::Error::from_raw_os_error(libc::ENOMEM))
     })?;
+    let _until_kept_from_children = none_forked();
     let mapping = MmapOptions::new()
         .len(len)
         .map_raw(file)

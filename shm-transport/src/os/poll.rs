@@ -12,6 +12,10 @@ use rustix::{
         epoll::{self, CreateFlags, Event, EventData, EventFlags},
     },
     io::Errno,
+    time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create,
+        timerfd_settime,
+    },
 };
 
 use crate::error::OsError;
@@ -54,6 +58,17 @@ impl Epoll {
             .map_err(|errno| OsError::new("watch a descriptor", errno))
     }
 
+    /// Waits for other events of a descriptor that was added.
+    pub(crate) fn change(
+        &self,
+        fd: BorrowedFd<'_>,
+        token: u64,
+        events: EventFlags,
+    ) -> Result<(), OsError> {
+        epoll::modify(&self.fd, fd, EventData::new_u64(token), events)
+            .map_err(|errno| OsError::new("watch a descriptor for something else", errno))
+    }
+
     pub(crate) fn remove(&self, fd: BorrowedFd<'_>) {
         // It is not there any more if the kernel dropped it with its last descriptor.
         let _ = epoll::delete(&self.fd, fd);
@@ -80,6 +95,42 @@ impl Epoll {
 }
 
 impl AsFd for Epoll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A descriptor that becomes readable after a time of less than a second.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    fd: OwnedFd,
+}
+
+impl Timer {
+    /// One that is not set.
+    pub(crate) fn new() -> Result<Self, OsError> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let fd = timerfd_create(TimerfdClockId::Monotonic, flags)
+            .map_err(|errno| OsError::new("create a timer", errno))?;
+        Ok(Self { fd })
+    }
+
+    /// Has it become readable after `time`.
+    pub(crate) fn set(&self, time: Duration) -> Result<(), OsError> {
+        let it_value = Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
+        let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
+        timerfd_settime(&self.fd, TimerfdTimerFlags::empty(), &once)
+            .map(drop)
+            .map_err(|errno| OsError::new("set a timer", errno))
+    }
+
+    /// It is not readable any more.
+    pub(crate) fn clear(&self) {
+        let _ = rustix::io::read(&self.fd, &mut [0u8; 8]);
+    }
+}
+
+impl AsFd for Timer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

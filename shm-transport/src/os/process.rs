@@ -7,9 +7,13 @@ use std::{
     fs, io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
+    time::Duration,
 };
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::{
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    time::{ClockId, clock_gettime},
+};
 
 use crate::error::OsError;
 
@@ -26,6 +30,13 @@ pub struct PeerCredentials {
     pub uid: u32,
     /// Its effective group.
     pub gid: u32,
+}
+
+/// How long the calling thread has worked on a processor.
+pub(crate) fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or_default(), nanoseconds.unwrap_or_default())
 }
 
 /// Who was at the other end when the socket was connected or made.

@@ -86,12 +86,42 @@ pub(crate) fn receive(
 ) -> Result<Option<Datagram>, Errno> {
     // The kernel closes a descriptor that it finds no number or no room for, which may take
     // long. So first look, which takes all of them over, and remove the message only then.
+    let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
+    loop {
+        let Some(Seen { len, descriptors }) = look(socket, buffer)? else { return Ok(None) };
+        match recv(socket, &mut [0u8; 1][..], flags) {
+            Ok(_) => {}
+            // It is still there, and would be taken twice.
+            Err(errno) => {
+                foreign::close(descriptors);
+                match errno {
+                    Errno::INTR | Errno::AGAIN => continue,
+                    errno => return Err(errno),
+                }
+            }
+        }
+        if len > buffer.len() || descriptors.len() > MAX_DESCRIPTORS {
+            foreign::close(descriptors);
+            return Ok(Some(Datagram { len: 0, descriptors: Vec::new() }));
+        }
+        let descriptors = descriptors.into_iter().map(Foreign::new).collect();
+        return Ok(Some(Datagram { len, descriptors }));
+    }
+}
+
+/// A message that is still in the socket, and its descriptors, which are not.
+struct Seen {
+    len: usize,
+    descriptors: Vec<OwnedFd>,
+}
+
+/// Looks at the next message; `None` if the other side has hung up.
+fn look(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Option<Seen>, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
-    let look = flags | RecvFlags::PEEK | RecvFlags::CMSG_CLOEXEC;
+    let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC | RecvFlags::PEEK | RecvFlags::CMSG_CLOEXEC;
     let received = loop {
-        match recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, look) {
+        match recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags) {
             // A peer that closed without reading all is reported once, before what it
             // sent can still be taken.
             Err(Errno::INTR | Errno::CONNRESET) => {}
@@ -112,13 +142,12 @@ pub(crate) fn receive(
     if received.bytes == 0 && descriptors.is_empty() {
         return Ok(None);
     }
-    while let Err(Errno::INTR) = recv(socket, &mut [0u8; 1][..], flags) {}
-    if received.bytes > buffer.len() || descriptors.len() > MAX_DESCRIPTORS {
-        foreign::close(descriptors);
-        return Ok(Some(Datagram { len: 0, descriptors: Vec::new() }));
-    }
-    let descriptors = descriptors.into_iter().map(Foreign::new).collect();
-    Ok(Some(Datagram { len: received.bytes, descriptors }))
+    Ok(Some(Seen { len: received.bytes, descriptors }))
+}
+
+/// Whether an error says that the connection is over. All others pass.
+pub(crate) fn is_over(errno: Errno) -> bool {
+    matches!(errno, Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN)
 }
 
 /// Ends the connection in both directions, whoever else holds a descriptor of it.

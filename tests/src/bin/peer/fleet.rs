@@ -19,7 +19,7 @@ use shm_transport::fleet::{
 
 use super::{command, number, say};
 
-fn join(directory: &str, node: &str) -> Fleet {
+pub(super) fn join(directory: &str, node: &str) -> Fleet {
     let end = Instant::now() + shm_tests::WAIT;
     loop {
         let builder = Fleet::builder().directory(directory).nodes(fleet::NODES);

@@ -3,8 +3,10 @@
 use std::{os::fd::AsFd, thread, time::Duration};
 
 use nix::unistd::{ForkResult, fork};
-use shm_tests::{WAIT, counts, pattern};
-use shm_transport::{AttachError, Deadline, Guest, Message, PeerId};
+use shm_tests::{WAIT, counts, monotonic, pattern};
+use shm_transport::{
+    AttachError, Deadline, Guest, LinkEnd, Message, PeerId, RecvError, SendError, Vitality,
+};
 
 use crate::{command, say};
 
@@ -16,8 +18,8 @@ pub(crate) fn by_path(path: &str, ticket: Option<&str>) {
     serve(builder.attach(path, WAIT));
 }
 
-pub(crate) fn inherited() {
-    serve(Guest::attach_inherited(WAIT));
+pub(crate) fn inherited(wait: Duration) {
+    serve(Guest::attach_inherited(wait));
 }
 
 fn serve(attached: Result<Guest, AttachError>) {
@@ -84,6 +86,17 @@ fn serve(attached: Result<Guest, AttachError>) {
             "beat" => {
                 guest.link.beat();
                 guest.link.peer_heartbeat().to_string()
+            }
+            // Beats on a thread of its own until the link ends.
+            "keep-beating" => {
+                let mut heartbeat = guest.link.heartbeat();
+                thread::spawn(move || {
+                    while !matches!(heartbeat.look(WAIT), Vitality::Ended(_)) {
+                        heartbeat.beat();
+                        thread::sleep(Duration::from_millis(5));
+                    }
+                });
+                "beating".into()
             }
             // A child that keeps all descriptors and does nothing.
             "fork" => fork_a_sleeper(&guest),
@@ -171,4 +184,49 @@ fn fork_a_sleeper(guest: &Guest) -> String {
         }
         Err(error) => format!("{error:?}"),
     }
+}
+
+/// Attaches to one host after the other. Tells when it first heard from each, and of which
+/// process, and then exchanges messages with it until it is gone.
+pub(crate) fn attach_again_and_again(path: &str) {
+    loop {
+        let mut guest = loop {
+            match Guest::attach(path, WAIT) {
+                Ok(guest) => break guest,
+                // It was killed, or the next one is not there yet.
+                Err(AttachError::NoHost(_) | AttachError::HostDead(_) | AttachError::HostGone) => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => return say(&format!("error {error:?}")),
+            }
+        };
+        let end = loop_with(&mut guest);
+        if end != LinkEnd::PeerDead {
+            return say(&format!("error {end:?}"));
+        }
+    }
+}
+
+/// Returns how the link ended.
+fn loop_with(guest: &mut Guest) -> LinkEnd {
+    for number in 0.. {
+        let len = pattern::length(number, 3000);
+        match guest.link.send(&pattern::message(number, len), WAIT) {
+            Ok(()) => {}
+            Err(SendError::Ended(end)) => return end,
+            Err(error) => panic!("{error:?}"),
+        }
+        match guest.link.recv(WAIT) {
+            Ok(echo) => {
+                assert!(echo.len() == len && pattern::matches(number, &echo.to_bytes()));
+            }
+            Err(RecvError::Ended(end)) => return end,
+            Err(error) => panic!("{error:?}"),
+        }
+        if number == 0 {
+            say(&format!("{} {}", guest.link.peer_pid(), monotonic()));
+        }
+        thread::sleep(Duration::from_micros(300));
+    }
+    unreachable!("it goes on for ever");
 }

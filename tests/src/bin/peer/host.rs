@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::unistd::{ForkResult, fork};
 use shm_tests::{WAIT, pattern, small};
-use shm_transport::{Deadline, Host, Link};
+use shm_transport::{Deadline, Host, Link, LinkEvent, LinkSet};
 
 use crate::{command, say};
 
@@ -63,5 +63,28 @@ pub(crate) fn run(path: &str) {
             _ => format!("unknown command {line}"),
         };
         say(&answer);
+    }
+}
+
+/// Sends back what any guest sends, until it is killed.
+pub(crate) fn echo(path: &str) {
+    let mut host = Host::builder().link(small()).create(path).expect("a host");
+    let mut links = LinkSet::new().expect("a set");
+    let mut events = Vec::new();
+    loop {
+        links.wait_with(&mut host, &mut events, Deadline::NEVER).expect("served");
+        for event in &events {
+            let LinkEvent::Ready(key) = *event else { continue };
+            let Some(link) = links.get_mut(key) else { continue };
+            let message = link.try_recv().map(|message| message.map(|there| there.to_bytes()));
+            let echoed = match message {
+                Ok(Some(message)) => link.send(&message, WAIT).is_ok(),
+                Ok(None) => true,
+                Err(_) => false,
+            };
+            if !echoed {
+                links.remove(key);
+            }
+        }
     }
 }

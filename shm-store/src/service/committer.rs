@@ -1,0 +1,269 @@
+//! The thread that has writes done.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use shm_transport::{
+    Deadline, Host, Lease, Link, LinkEvent, LinkKey, LinkSet, Publisher, RecvError,
+};
+
+use super::{gathering::Gathering, pair, reader::Reader, system};
+use crate::{
+    Durability, Lsn, OpenError,
+    engine::Engine,
+    operation::Write,
+    protocol::{self, Answer, Event, FAREWELL, Request, copied},
+    stat::Done,
+};
+
+/// Writes that are done together, at the most; and bytes of entries, if the first has not more.
+const MAX_BATCH: usize = 1024;
+const MAX_BATCH_BYTES: usize = 4 << 20;
+/// How often it is looked for what expired, and for pins.
+const TICK: Duration = Duration::from_millis(250);
+/// Streams that one tick looks at.
+const SWEPT: usize = 1000;
+
+/// Does writes, until it is told to end. Fields are dropped in this order: the lease goes
+/// when nothing of the store is in use any more.
+pub(super) struct Committer {
+    links: LinkSet,
+    host: Host,
+    publisher: Publisher,
+    _reader: Thread,
+    engine: Engine,
+    done: Arc<Done>,
+    durability: Durability,
+    gathering: Gathering,
+    batch: Batch,
+    /// Whose ends tell to end: the owner's handle, and the reader.
+    companions: [LinkKey; 2],
+    next_tick: Instant,
+    lease: Option<Lease>,
+}
+
+/// What is to be done together, and whom to answer.
+#[derive(Debug, Default)]
+struct Batch {
+    writes: Vec<Write>,
+    askers: Vec<(LinkKey, u64)>,
+    bytes: usize,
+}
+
+/// A thread that has ended when this is gone.
+struct Thread(Option<JoinHandle<()>>);
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            // If it ended by a panic, that was reported.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Committer {
+    pub(super) fn new(
+        engine: Engine,
+        durability: Durability,
+        host: Host,
+        reads: Host,
+        control: Link,
+        lease: Option<Lease>,
+    ) -> Result<Self, OpenError> {
+        let publisher = reads.hub().publisher(protocol::DURABLE).map_err(system)?;
+        let (mine, readers) = pair()?;
+        let done = Arc::<Done>::default();
+        let reader = Reader::new(reads, engine.view(), Arc::clone(&done), readers)?;
+        let mut links = LinkSet::new().map_err(system)?;
+        let companions = [links.insert(control), links.insert(mine)];
+        let [Ok(control), Ok(mine)] = companions else {
+            return Err(OpenError::Io(Arc::new(std::io::ErrorKind::OutOfMemory.into())));
+        };
+        let reader =
+            thread::Builder::new().name("shm-store-read".into()).spawn(move || reader.run())?;
+        Ok(Self {
+            links,
+            host,
+            publisher,
+            _reader: Thread(Some(reader)),
+            engine,
+            done,
+            durability,
+            gathering: Gathering::default(),
+            batch: Batch::default(),
+            companions: [control, mine],
+            next_tick: Instant::now(),
+            lease,
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        let mut events = Vec::new();
+        let mut goes_on = true;
+        while goes_on {
+            let due = self.engine.flush_due().map_or(self.next_tick, |at| at.min(self.next_tick));
+            self.wait(&mut events, due.into());
+            goes_on = self.take(&events);
+            let began = Instant::now();
+            while goes_on
+                && self.batch.has_room()
+                && !self.batch.is_empty()
+                && self.gathering.expects_more()
+                && began.elapsed() < self.gathering.patience()
+            {
+                // Those that are waited for need a processor.
+                thread::yield_now();
+                self.wait(&mut events, Deadline::NOW);
+                goes_on = self.take(&events);
+            }
+            self.commit();
+            self.tick();
+        }
+        self.leave();
+    }
+
+    fn wait(&mut self, events: &mut Vec<LinkEvent>, deadline: Deadline) {
+        if let Err(error) = self.links.wait_with(&mut self.host, events, deadline) {
+            // Who could not be let in tries again.
+            tracing::warn!(%error, "a guest was not let in");
+        }
+    }
+
+    /// Takes what clients ask for into the batch. Returns whether to go on.
+    fn take(&mut self, events: &[LinkEvent]) -> bool {
+        let mut goes_on = true;
+        for event in events {
+            let LinkEvent::Ready(key) = *event else { continue };
+            if self.companions.contains(&key) {
+                goes_on = false;
+            } else if !self.take_from(key) {
+                self.dismiss(key);
+            }
+        }
+        goes_on
+    }
+
+    /// Returns whether the client stays.
+    fn take_from(&mut self, key: LinkKey) -> bool {
+        let Some(link) = self.links.get_mut(key) else { return true };
+        while self.batch.has_room() {
+            let message = match link.try_recv() {
+                Ok(Some(message)) => copied(&message),
+                Ok(None) | Err(RecvError::Os(_)) => return true,
+                Err(_) => return false,
+            };
+            let Ok((number, Request::Write(write))) = Request::decode(&message) else {
+                tracing::warn!(pid = link.peer_pid(), "a client sent nonsense");
+                return false;
+            };
+            self.gathering.asked(key, Instant::now());
+            self.batch.bytes += message.len();
+            self.batch.writes.push(write);
+            self.batch.askers.push((key, number));
+        }
+        true
+    }
+
+    fn dismiss(&mut self, key: LinkKey) {
+        self.links.remove(key);
+        self.gathering.left(key);
+    }
+
+    /// Has the batch done, answers, and tells the tails.
+    fn commit(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let Batch { writes, askers, .. } = std::mem::take(&mut self.batch);
+        // Relaxed: counts, and nothing else.
+        self.done.writes.fetch_add(writes.len() as u64, Ordering::Relaxed);
+        self.done.batches.fetch_add(1, Ordering::Relaxed);
+        let began = Instant::now();
+        let results = self.engine.commit(writes);
+        let ended = Instant::now();
+        for ((key, number), result) in askers.into_iter().zip(results) {
+            let answer = Answer::Written(self.durability, result).encode(number);
+            let sent = self.links.get_mut(key).map(|link| link.try_send(&answer));
+            if let Some(Err(error)) = sent {
+                tracing::debug!(%error, "a client was not answered");
+                self.dismiss(key);
+            }
+        }
+        self.gathering.answered(ended - began, ended);
+        self.tell();
+    }
+
+    /// Tells the tails what became durable.
+    fn tell(&mut self) {
+        for event in self.engine.take_events() {
+            let value = Event::encode(&event);
+            if let Err(error) = self.publisher.publish(&value) {
+                tracing::error!(%error, "an event is larger than it can be");
+            }
+        }
+    }
+
+    /// What has to be done now and then.
+    fn tick(&mut self) {
+        if self.engine.flush_due().is_some_and(|due| due <= Instant::now()) {
+            self.engine.flush();
+        }
+        if self.next_tick > Instant::now() {
+            return;
+        }
+        self.next_tick = Instant::now() + TICK;
+        let expired = self.engine.sweep(SWEPT);
+        if !expired.is_empty() {
+            self.engine.commit(expired);
+            self.tell();
+        }
+        if let Some(lease) = &mut self.lease {
+            match lease.oldest_pin() {
+                Ok(pin) => self.engine.set_pin(pin.map(Lsn)),
+                Err(error) => tracing::warn!(%error, "it is not known what readers have pinned"),
+            }
+            // For people and tools.
+            let _ = lease.beat();
+        }
+    }
+
+    /// Does what was asked for until now, and says that this was all.
+    fn leave(&mut self) {
+        while let Ok(Some(link)) = self.host.try_accept() {
+            let _ = self.links.insert(link);
+        }
+        let keys: Vec<LinkKey> = self.links.iter_mut().map(|(key, _)| key).collect();
+        for key in keys {
+            if !self.companions.contains(&key) && !self.take_from(key) {
+                self.dismiss(key);
+            }
+        }
+        self.commit();
+        self.engine.flush();
+        // From here on nothing is received: what is not answered is not done.
+        for (_, link) in self.links.iter_mut() {
+            let _ = link.try_send(&FAREWELL);
+        }
+        self.host.hub().say_goodbye();
+        // If nobody waits to take over, the next one shall have nothing to recover.
+        if self.links.len() == self.companions.len()
+            && let Err(error) = self.engine.checkpoint()
+        {
+            tracing::warn!(?error, "the log is left as it is");
+        }
+    }
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.writes.len() < MAX_BATCH && self.bytes < MAX_BATCH_BYTES
+    }
+}
