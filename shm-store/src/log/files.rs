@@ -7,8 +7,11 @@ use crate::fs::{File, FileSystem};
 
 /// The most spare files that are kept.
 const SPARES: usize = 4;
-/// The most zeros that are written at once.
-const ZEROS: u64 = 1 << 20;
+/// The most bytes by which a file grows at once.
+const PIECE: u64 = 1 << 20;
+/// Zeros that are written at once. The system caches what is written at once as one piece of
+/// memory, and counts all of it as written whenever a record in it is synced.
+const ZEROS: usize = 4 << 10;
 
 /// Why a segment was not begun.
 #[derive(Debug)]
@@ -103,14 +106,11 @@ impl Files {
         needed: u64,
         len: u64,
     ) -> Result<u64, BeginError> {
-        let piece = (self.segment_bytes / 16).clamp(HEADER, ZEROS);
+        let piece = (self.segment_bytes / 16).clamp(HEADER, PIECE);
         let end = (needed + piece).next_multiple_of(HEADER).min(len);
-        let zeros = vec![0; (end - from).min(ZEROS) as usize];
-        let mut at = from;
-        while at < end {
-            let count = (end - at).min(ZEROS);
-            file.write_all_at(at, &zeros[..count as usize]).map_err(BeginError::Clean)?;
-            at += count;
+        for at in (from..end).step_by(ZEROS) {
+            let count = (end - at).min(ZEROS as u64) as usize;
+            file.write_all_at(at, &[0; ZEROS][..count]).map_err(BeginError::Clean)?;
         }
         sync(file)?;
         Ok(end)
