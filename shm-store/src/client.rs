@@ -11,6 +11,7 @@
 //! owner: opens the engine, serves ── then attaches to itself like others ─┘
 //! ```
 
+mod buffers;
 mod calls;
 mod connection;
 mod place;
@@ -230,6 +231,13 @@ impl Client {
         }
     }
 
+    /// Asks for what will be wanted soon, if that can be done at once.
+    pub(crate) fn ask_ahead(&self, request: &Request) -> Option<Ahead> {
+        let connection = self.state().connection.clone()?;
+        let number = connection.read.begin(|number| request.encode(number), Instant::now()).ok()?;
+        Some(Ahead { connection, number })
+    }
+
     /// A link of its own to the owner, to subscribe by.
     pub(crate) fn attach_for_tail(&self, deadline: Instant) -> Result<Guest, ReadError> {
         loop {
@@ -255,6 +263,27 @@ impl Client {
             return None;
         }
         lease.attach_reader(at.0).ok()
+    }
+}
+
+/// A question that was asked ahead of time.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    connection: Arc<Connection>,
+    number: u64,
+}
+
+impl Ahead {
+    /// The answer; `None` if there is none, for whatever reason: ask again.
+    pub(crate) fn answer(self, deadline: Instant) -> Option<Answer> {
+        let answer = self.connection.read.finish(self.number, deadline).ok()?;
+        Answer::decode(&answer).ok()
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.connection.read.forget(self.number);
     }
 }
 

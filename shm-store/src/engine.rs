@@ -252,8 +252,7 @@ impl Engine {
         if let Some(pin) = self.pin {
             applied = applied.min(Lsn(pin.0.saturating_sub(1)));
         }
-        if applied > self.recycled {
-            self.log.recycle(applied);
+        if applied > self.recycled && self.log.recycle(applied) {
             self.recycled = applied;
         }
     }

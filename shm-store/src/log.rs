@@ -20,6 +20,8 @@ use segment::HEADER;
 
 /// A buffer for groups that is larger is given back.
 const BUFFER: usize = 1 << 20;
+/// Segments that are taken out of use at once. To remove a file takes milliseconds.
+const RECYCLED: usize = 4;
 
 /// How a log is written.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +72,8 @@ pub(crate) struct Log {
     file: Arc<dyn File>,
     /// Where the next group goes.
     at: u64,
+    /// Up to where the blocks of the file are there.
+    filled: u64,
     /// The last LSN that has a record.
     last: u64,
     next: u64,
@@ -107,7 +111,7 @@ impl Log {
         for spare in found.spares {
             files.keep_spare(spare);
         }
-        let (current, file) = files
+        let (current, file, filled) = files
             .begin(identity, (found.next, found.last), segment_bytes)
             .map_err(|(BeginError::Clean(error) | BeginError::Unknown(error))| error)?;
         let mut log = Self {
@@ -118,6 +122,7 @@ impl Log {
             current,
             file,
             at: HEADER,
+            filled,
             last: found.last,
             next: found.next,
             durable: found.last,
@@ -148,6 +153,12 @@ impl Log {
         let size: u64 = records.iter().map(|payload| record::size(payload.len())).sum();
         if self.at + size > self.current.len {
             self.turn(size)?;
+        }
+        if self.at + size > self.filled {
+            self.sync_rest()?;
+            let filled =
+                self.files.fill(&*self.file, self.filled, self.at + size, self.current.len);
+            self.filled = self.begun(filled)?;
         }
         let first = self.next;
         self.buffer.clear();
@@ -185,20 +196,23 @@ impl Log {
         Ok(Lsn(self.durable))
     }
 
-    /// Takes the segments out of use that have nothing above `applied`, which must be durable
-    /// in all shards.
-    pub(crate) fn recycle(&mut self, applied: Lsn) {
+    /// Takes segments out of use that have nothing above `applied`, which must be durable in
+    /// all shards. Returns whether that were all: a few at a time, for somebody waits.
+    pub(crate) fn recycle(&mut self, applied: Lsn) -> bool {
         let follows = self.older.iter().skip(1).chain([&self.current]).map(|next| next.follows);
-        let (void, older) =
+        let (void, kept) =
             self.older.iter().zip(follows).partition::<Vec<_>, _>(|&(segment, until)| {
                 until <= applied.0 || until == segment.follows
             });
-        if void.is_empty() {
-            return;
+        let mut void: Vec<_> = void.into_iter().map(|(segment, _)| *segment).collect();
+        let later = void.split_off(void.len().min(RECYCLED));
+        let is_all = later.is_empty();
+        if !void.is_empty() {
+            self.older = kept.into_iter().map(|(segment, _)| *segment).chain(later).collect();
+            self.older.sort_unstable_by_key(|segment| segment.number);
+            self.files.retire(&void);
         }
-        let void: Vec<_> = void.into_iter().map(|(segment, _)| *segment).collect();
-        self.older = older.into_iter().map(|(segment, _)| *segment).collect();
-        self.files.retire(&void);
+        is_all
     }
 
     /// The LSN that the next record will have.
@@ -209,23 +223,33 @@ impl Log {
     /// Goes on in a new segment, which has room for so many bytes. The header says up to
     /// where the one before counts, so that must be durable first.
     fn turn(&mut self, size: u64) -> Result<(), AppendError> {
+        self.sync_rest()?;
+        let len = self.files.segment_bytes.max(HEADER + size);
+        let begun = self.files.begin(self.identity, (self.next, self.last), len);
+        let (header, file, filled) = self.begun(begun)?;
+        self.older.push(std::mem::replace(&mut self.current, header));
+        (self.file, self.at, self.filled) = (file, HEADER, filled);
+        Ok(())
+    }
+
+    /// Before a sync that may find the disk full, which must not concern any record.
+    fn sync_rest(&mut self) -> Result<(), AppendError> {
         if self.durable < self.last {
             self.sync().map_err(|SyncFailed| AppendError::Poisoned)?;
         }
-        let len = self.files.segment_bytes.max(HEADER + size);
-        match self.files.begin(self.identity, (self.next, self.last), len) {
-            Ok((header, file)) => {
-                self.older.push(std::mem::replace(&mut self.current, header));
-                (self.file, self.at) = (file, HEADER);
-                Ok(())
-            }
-            Err(BeginError::Clean(error)) => Err(error.into()),
-            Err(BeginError::Unknown(error)) => {
+        Ok(())
+    }
+
+    /// A segment, or more of it; a failed sync poisons.
+    fn begun<T>(&mut self, result: Result<T, BeginError>) -> Result<T, AppendError> {
+        result.map_err(|error| match error {
+            BeginError::Clean(error) => error.into(),
+            BeginError::Unknown(error) => {
                 tracing::error!(%error, "a segment of the log cannot be synced");
                 self.poisoned = true;
-                Err(AppendError::Poisoned)
+                AppendError::Poisoned
             }
-        }
+        })
     }
 
     /// Makes sure that nothing of a failed write is replayed, also after a crash.

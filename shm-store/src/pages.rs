@@ -2,7 +2,7 @@
 
 use shm_transport::lease::Reader;
 
-use crate::{From, Page, ReadError, Store, StreamId};
+use crate::{From, Page, ReadError, Store, StreamId, client::Ahead};
 
 /// All pages of a stream from a position on, up to its end.
 ///
@@ -30,11 +30,13 @@ pub struct Pages {
     from: Option<From>,
     /// While there is more to read: keeps the log.
     pin: Option<Reader>,
+    /// The next page, which the owner looks up while this one is used.
+    ahead: Option<Ahead>,
 }
 
 impl Pages {
     pub(crate) fn new(store: Store, name: String, from: From) -> Self {
-        Self { store, name, stream: None, from: Some(from), pin: None }
+        Self { store, name, stream: None, from: Some(from), pin: None, ahead: None }
     }
 }
 
@@ -43,10 +45,19 @@ impl Iterator for Pages {
 
     /// The next page; after an error, the same one is tried again.
     fn next(&mut self) -> Option<Self::Item> {
-        let page = self.store.read_of(&self.name, self.stream, self.from?);
+        let from = self.from?;
+        let ahead = self.ahead.take().and_then(|ahead| self.store.asked_ahead(ahead));
+        let page = match ahead {
+            // What was the end then may not be it now.
+            Some(page) if !page.up_to_date && !page.closed => Ok(page),
+            _ => self.store.read_of(&self.name, self.stream, from),
+        };
         if let Ok(page) = &page {
             self.stream = Some(page.stream);
             let more = !page.up_to_date && !page.closed;
+            if more {
+                self.ahead = self.store.ask_ahead(&self.name, page.stream, page.next);
+            }
             self.from = more.then_some(From::Offset(page.next));
             self.pin = self.store.pin_if(more, self.pin.take());
         }

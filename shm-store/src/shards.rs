@@ -8,6 +8,7 @@ use std::{
     io,
     path::Path,
     sync::{Arc, RwLock, RwLockReadGuard},
+    thread,
 };
 
 pub(crate) use block::{Block, pack};
@@ -20,6 +21,9 @@ use crate::{
     fs::FileSystem,
     state::{Memtable, Totals},
 };
+
+/// Shards that are opened at once.
+const AT_ONCE: usize = 16;
 
 /// How [`shard_of`] leads from a stream's name to its shard, as `layout.json` names it. A store
 /// that was made with another one is not opened.
@@ -55,12 +59,29 @@ impl Shards {
             names => !names?.is_empty(),
         };
         let cache = cache / usize::from(count);
-        let found: Vec<_> = (0..count)
-            .map(|index| {
-                let there = names.contains(&Shard::name(index));
-                there.then(|| Shard::open(fs, dir, index, cache, identity)).transpose()
-            })
-            .collect();
+        // At once, for each waits for the disk, and somebody for all of them.
+        let open = |index| {
+            let there = names.contains(&Shard::name(index));
+            there.then(|| Shard::open(fs, dir, index, cache, identity)).transpose()
+        };
+        let mut found = Vec::with_capacity(count.into());
+        for begin in (0..count).step_by(AT_ONCE) {
+            let some: Vec<u16> = (begin..count).take(AT_ONCE).collect();
+            thread::scope(|scope| {
+                let threads: Vec<_> = some
+                    .iter()
+                    .map(|&index| thread::Builder::new().spawn_scoped(scope, move || open(index)))
+                    .collect();
+                for (thread, &index) in threads.into_iter().zip(&some) {
+                    found.push(match thread.map(thread::ScopedJoinHandle::join) {
+                        Ok(Ok(shard)) => shard,
+                        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                        // No thread: here, then.
+                        Err(_) => open(index),
+                    });
+                }
+            });
+        }
         let used = logged || found.iter().flatten().flatten().any(|shard| shard.applied() > Lsn(0));
         let mut shards = Vec::with_capacity(found.len());
         let mut made = false;

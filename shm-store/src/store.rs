@@ -14,7 +14,7 @@ use shm_transport::lease::Reader;
 use crate::{
     Append, Durability, From, Head, Offset, OpenError, Options, Page, Pages, ReadError, Stat,
     StreamConfig, StreamId, Tail, Verified, WriteError, Written,
-    client::{Client, Home, Place, strange_answer},
+    client::{Ahead, Client, Home, Place, strange_answer},
     fs::MemoryFs,
     layout::Layout,
     operation::Write,
@@ -355,16 +355,22 @@ impl Store {
         from: From,
     ) -> Result<Page, ReadError> {
         check_name(name)?;
-        let request = Request::Read {
-            name: name.into(),
-            expected,
-            from,
-            max_bytes: MAX_PAGE,
-            max_entries: MAX_PAGE_ENTRIES,
-        };
-        match self.ask(&request)? {
+        match self.ask(&page_request(name, expected, from))? {
             Answer::Page(result) => result,
             _ => Err(strange_answer()),
+        }
+    }
+
+    /// Asks for a page that will be wanted soon.
+    pub(crate) fn ask_ahead(&self, name: &str, expected: StreamId, from: Offset) -> Option<Ahead> {
+        self.client.ask_ahead(&page_request(name, Some(expected), From::Offset(from)))
+    }
+
+    /// That page, if it is there now or soon.
+    pub(crate) fn asked_ahead(&self, ahead: Ahead) -> Option<Page> {
+        match ahead.answer(self.deadline()) {
+            Some(Answer::Page(page)) => page.ok(),
+            _ => None,
         }
     }
 
@@ -397,6 +403,12 @@ impl Store {
             Durability::Relaxed => Ack::Relaxed(written),
         })
     }
+}
+
+fn page_request(name: &str, expected: Option<StreamId>, from: From) -> Request {
+    let name = name.into();
+    let (max_bytes, max_entries) = (MAX_PAGE, MAX_PAGE_ENTRIES);
+    Request::Read { name, expected, from, max_bytes, max_entries }
 }
 
 /// What is fixed about a store that is there.

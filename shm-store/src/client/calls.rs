@@ -13,7 +13,8 @@ use std::{
 use bytes::Bytes;
 use shm_transport::{Deadline, Link, Receiver, RecvError, SendError, Sender};
 
-use crate::protocol::{copied, number_of};
+use super::buffers::Buffers;
+use crate::protocol::number_of;
 
 /// One link to the owner, seen from a client.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub(crate) struct Calls {
     sender_is_back: Condvar,
     receiver: Mutex<Receiver>,
     state: Mutex<State>,
+    buffers: Buffers,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +73,7 @@ impl Calls {
             sender_is_back: Condvar::new(),
             receiver: Mutex::new(receiver),
             state: Mutex::new(State { limit, ..State::default() }),
+            buffers: Buffers::default(),
         }
     }
 
@@ -80,6 +83,17 @@ impl Calls {
         encode: impl FnOnce(u64) -> Vec<u8>,
         deadline: Instant,
     ) -> Result<Bytes, CallError> {
+        let number = self.begin(encode, deadline)?;
+        self.finish(number, deadline)
+    }
+
+    /// Sends the request that `encode` makes with its number. Then comes
+    /// [`finish`](Self::finish) or [`forget`](Self::forget).
+    pub(super) fn begin(
+        &self,
+        encode: impl FnOnce(u64) -> Vec<u8>,
+        deadline: Instant,
+    ) -> Result<u64, CallError> {
         let number = self.state().next_number();
         let admit = |state: &mut State| {
             (state.under_way < state.limit).then(|| {
@@ -104,6 +118,11 @@ impl Calls {
             }
             return Err(error);
         }
+        Ok(number)
+    }
+
+    /// Waits for the answer.
+    pub(super) fn finish(&self, number: u64, deadline: Instant) -> Result<Bytes, CallError> {
         let take = |state: &mut State| state.answers.get_mut(&number).and_then(Option::take);
         let answer = self.wait(number, deadline, take);
         self.state().answers.remove(&number);
@@ -112,6 +131,11 @@ impl Calls {
             Some(End::Lost) => CallError::Unknown,
             None => CallError::NotAnswered,
         })
+    }
+
+    /// Nobody waits for the answer.
+    pub(super) fn forget(&self, number: u64) {
+        self.state().answers.remove(&number);
     }
 
     /// Whether it is known that the link is over.
@@ -191,7 +215,7 @@ impl Calls {
         loop {
             match receiver.recv(until) {
                 Ok(message) => {
-                    let message = copied(&message);
+                    let message = self.buffers.copied(&message);
                     self.state().deliver(message);
                 }
                 Err(RecvError::TimedOut) => break,

@@ -82,7 +82,10 @@ impl Engine {
             });
             match meta {
                 Ok(Some(meta)) if meta.id() == id && meta.accessed < at => {
-                    writes.push(Write::Touch { name });
+                    // If it has expired since, it will be removed.
+                    if self.shared.live(&meta, now) {
+                        writes.push(Write::Touch { name });
+                    }
                 }
                 // A write came later, or it is gone: the read means nothing any more.
                 Ok(_) => {

@@ -2,12 +2,16 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use super::segment::{self, Name};
+use super::segment::{self, HEADER, Name};
 use crate::fs::{File, FileSystem};
 
 /// The most spare files that are kept.
 const SPARES: usize = 4;
-const ZEROS: u64 = 1 << 20;
+/// The most bytes by which a file grows at once.
+const PIECE: u64 = 1 << 20;
+/// Zeros that are written at once. The system caches what is written at once as one piece of
+/// memory, and counts all of it as written whenever a record in it is synced.
+const ZEROS: usize = 4 << 10;
 
 /// Why a segment was not begun.
 #[derive(Debug)]
@@ -25,7 +29,7 @@ pub(super) struct Files {
     pub(super) directory: PathBuf,
     /// The largest number of a segment or spare so far.
     pub(super) number: u64,
-    /// Numbers of spare files, all of `segment_bytes`.
+    /// Numbers of spare files, none larger than `segment_bytes`.
     pub(super) spares: Vec<u64>,
     pub(super) segment_bytes: u64,
 }
@@ -35,28 +39,33 @@ impl Files {
     pub(super) fn keep_spare(&mut self, number: u64) {
         let path = Name::Spare(number).path(&self.directory);
         let len = self.fs.open(&path, false).and_then(|file| file.len());
-        if self.spares.len() < SPARES && len.is_ok_and(|len| len == self.segment_bytes) {
+        if self.spares.len() < SPARES && len.is_ok_and(|len| len <= self.segment_bytes) {
             self.spares.push(number);
         } else {
             self.remove(Name::Spare(number));
         }
     }
 
-    /// Makes a segment durable that is ready for records. A file gets the name of a segment
-    /// when its header is durable, so a segment always has a whole header.
+    /// Makes a segment durable that is ready for records, and says up to where its blocks are
+    /// there. A file gets the name of a segment when its header is durable, so a segment always
+    /// has a whole header.
     pub(super) fn begin(
         &mut self,
         identity: u128,
         (first, follows): (u64, u64),
         len: u64,
-    ) -> Result<(segment::Header, Arc<dyn File>), BeginError> {
+    ) -> Result<(segment::Header, Arc<dyn File>, u64), BeginError> {
         let salt = salt().map_err(BeginError::Clean)?;
-        let (spare, file) = self.spare(len)?;
+        let (spare, file, mut filled) = self.spare(len)?;
         self.number += 1;
         let header = segment::Header { identity, number: self.number, salt, first, follows, len };
-        let ready = file
-            .write_all_at(0, &header.encode())
-            .map_err(BeginError::Clean)
+        let ready = if filled < HEADER {
+            self.fill(&*file, 0, HEADER, len).map(|to| filled = to)
+        } else {
+            Ok(())
+        };
+        let ready = ready
+            .and_then(|()| file.write_all_at(0, &header.encode()).map_err(BeginError::Clean))
             .and_then(|()| sync(&*file))
             .and_then(|()| {
                 self.rename(Name::Spare(spare), Name::Log(header.number)).map_err(BeginError::Clean)
@@ -66,39 +75,45 @@ impl Files {
             return Err(error);
         }
         self.fs.sync_dir(&self.directory).map_err(BeginError::Unknown)?;
-        Ok((header, file))
+        Ok((header, file, filled))
     }
 
-    /// A file whose blocks are there, so that a sync has nothing but data to write.
-    fn spare(&mut self, len: u64) -> Result<(u64, Arc<dyn File>), BeginError> {
+    /// A file to become a segment, and up to where its blocks are there.
+    fn spare(&mut self, len: u64) -> Result<(u64, Arc<dyn File>, u64), BeginError> {
         let open = |fs: &dyn FileSystem, number, create| {
             fs.open(&Name::Spare(number).path(&self.directory), create).map_err(BeginError::Clean)
         };
         if len == self.segment_bytes
             && let Some(number) = self.spares.pop()
         {
-            return Ok((number, open(&*self.fs, number, false)?));
+            let file = open(&*self.fs, number, false)?;
+            let filled = file.len().map_err(BeginError::Clean)?;
+            return Ok((number, file, filled));
         }
         self.number += 1;
-        let number = self.number;
-        let file = open(&*self.fs, number, true)?;
-        let zeros = vec![0; len.min(ZEROS) as usize];
-        let mut at = 0;
-        let filled = loop {
-            let piece = (len - at).min(ZEROS);
-            if piece == 0 {
-                break sync(&*file);
-            }
-            if let Err(error) = file.write_all_at(at, &zeros[..piece as usize]) {
-                break Err(BeginError::Clean(error));
-            }
-            at += piece;
-        };
-        if let Err(error) = filled {
-            self.remove(Name::Spare(number));
-            return Err(error);
+        Ok((self.number, open(&*self.fs, self.number, true)?, 0))
+    }
+
+    /// Writes zeros where the blocks of a file end, so that it has room up to `needed` and a
+    /// sync has nothing but data to write for a while; up to `len` at the most. Returns up to
+    /// where the blocks are there now.
+    ///
+    /// Not all of the segment at once: whoever takes over a store waits for this.
+    pub(super) fn fill(
+        &self,
+        file: &dyn File,
+        from: u64,
+        needed: u64,
+        len: u64,
+    ) -> Result<u64, BeginError> {
+        let piece = (self.segment_bytes / 16).clamp(HEADER, PIECE);
+        let end = (needed + piece).next_multiple_of(HEADER).min(len);
+        for at in (from..end).step_by(ZEROS) {
+            let count = (end - at).min(ZEROS as u64) as usize;
+            file.write_all_at(at, &[0; ZEROS][..count]).map_err(BeginError::Clean)?;
         }
-        Ok((number, file))
+        sync(file)?;
+        Ok(end)
     }
 
     /// Takes segments out of use: some become spares. What fails is left for the next owner.
@@ -112,6 +127,9 @@ impl Files {
             } else if self.rename(log, spare).is_ok() {
                 renamed.push(segment.number);
             }
+        }
+        if renamed.is_empty() {
+            return;
         }
         // Before this, a crash may bring the old name back, and then it must still be the
         // old segment.

@@ -1,7 +1,7 @@
 //! How long to wait for more writes before a sync.
 //!
 //! A sync that takes long is worth sharing. A client that was answered a moment ago and
-//! usually asks again at once is waited for, up to half the time of a sync; nobody else is,
+//! usually asks again at once is waited for, up to the time of a sync; nobody else is,
 //! so who is alone never waits.
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 use shm_transport::LinkKey;
 
 /// However long a sync takes.
-const LONGEST: Duration = Duration::from_millis(2);
+const LONGEST: Duration = Duration::from_millis(4);
 /// Of the newest measurement in an average: an eighth.
 const WEIGHT: u32 = 8;
 
@@ -55,7 +55,7 @@ impl Gathering {
 
     /// How long it pays to wait for others.
     pub(super) fn patience(&self) -> Duration {
-        (self.sync / 2).min(LONGEST)
+        self.sync.min(LONGEST)
     }
 
     /// Whether one of the last batch is expected back soon and is not there yet.

@@ -46,6 +46,10 @@ pub struct Options {
     #[arg(long, value_name = "KIB", default_value_t = 2048)]
     memory_kib: u64,
 
+    /// Bytes of a segment of the log, in KiB
+    #[arg(long, value_name = "KIB", default_value_t = 1024)]
+    segment_kib: u64,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -127,9 +131,13 @@ struct Appends {
 
 /// This process owns the store and does nothing else.
 fn appends(options: &Options, directory: &Path, processes: u16) -> Result<Appends> {
-    let store_options =
-        StoreOptions { memory_bytes: options.memory_kib << 10, ..StoreOptions::default() };
+    let store_options = StoreOptions {
+        memory_bytes: options.memory_kib << 10,
+        segment_bytes: options.segment_kib << 10,
+        ..StoreOptions::default()
+    };
     let store = Store::open_with(directory, store_options)?;
+    warm_up(&store, options)?;
     let mut workers = Vec::new();
     for process in 0..processes {
         let stream = format!("stream-{process}");
@@ -153,32 +161,44 @@ fn appends(options: &Options, directory: &Path, processes: u16) -> Result<Append
     drop(store);
     let bytes = written()? - bytes;
     times.sort_unstable();
-    let count = times.len() as f64;
+    let writes = (end.writes - stat.writes) as f64;
     Ok(Appends {
-        per_s: count / options.seconds.as_secs_f64(),
-        per_sync: (end.writes - stat.writes) as f64 / (end.batches - stat.batches).max(1) as f64,
-        bytes: bytes as f64 / count,
+        per_s: times.len() as f64 / options.seconds.as_secs_f64(),
+        per_sync: writes / (end.batches - stat.batches).max(1) as f64,
+        bytes: bytes as f64 / writes,
         p50: percentile(&times, 50),
         p99: percentile(&times, 99),
     })
 }
 
+/// Has made what a store makes once: segments of the log, which are then used again and again,
+/// and the first pages of the shards.
+fn warm_up(store: &Store, options: &Options) -> Result<()> {
+    const ENTRY: usize = 16 << 10;
+    store.create("warm-up", StreamConfig::default())?;
+    let bytes = 4 * (options.memory_kib + options.segment_kib) << 10;
+    for _ in 0..bytes / (16 * ENTRY as u64) {
+        store.append_batch("warm-up", (0..16).map(|_| vec![b'x'; ENTRY]))?;
+    }
+    Ok(())
+}
+
 /// Reads everything in another process, once it was read before.
 fn reading(options: &Options, directory: &Path) -> Result<f64> {
-    const ENTRY: usize = 64 << 10;
+    const ENTRY: usize = 4 << 10;
     let store = Store::open(directory)?;
     store.create("stream", StreamConfig::default())?;
     let entry = vec![b'x'; ENTRY];
     let count = (options.read_mib << 20) / ENTRY;
-    for _ in 0..count / 16 {
-        store.append_batch("stream", (0..16).map(|_| entry.clone()))?;
+    for _ in 0..count / 256 {
+        store.append_batch("stream", (0..256).map(|_| entry.clone()))?;
     }
     let mut worker = Worker::start(directory, "read stream", 0, options.seconds)?;
     worker.ready()?;
     worker.go()?;
     let times = worker.times()?;
     let best = times.iter().min().copied().unwrap_or(u64::MAX);
-    Ok((count / 16 * 16 * ENTRY) as f64 / best as f64)
+    Ok((count / 256 * 256 * ENTRY) as f64 / best as f64)
 }
 
 /// In microseconds.

@@ -232,3 +232,27 @@ fn damage_in_the_log_of_an_open_store_is_found() {
     let problems = bench.verify();
     assert!(problems.len() == 1 && problems[0].contains(".log"), "{problems:?}");
 }
+
+#[test]
+fn recovery_never_lets_the_shards_have_what_the_log_could_still_lose() {
+    let options = Options { durability: Durability::Relaxed, memory_bytes: 1 << 20, ..small() };
+    let text = "y".repeat(500);
+    for stop in 0.. {
+        let (fs, mut bench) = simple(options.clone());
+        // Written and never synced: the process is killed, and the next one stops as well.
+        for _ in 0..20 {
+            bench.append("a", &[&text]).expect("appended");
+        }
+        drop(bench);
+        fs.fail(fs.operations() + stop, Fault::Stop);
+        let path = Path::new("/store");
+        let small = Options { memory_bytes: 2 << 10, ..options.clone() };
+        let recovered = Bench::on(Arc::new(fs.clone()), path, small.clone()).is_ok();
+        let mut bench = on(&fs.crash(Survives::Nothing), small);
+        if recovered {
+            assert_eq!(bench.all("a").len(), 21);
+            assert!(stop > 10, "nothing was checkpointed");
+            break;
+        }
+    }
+}
