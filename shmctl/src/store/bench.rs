@@ -176,7 +176,7 @@ fn appends(options: &Options, directory: &Path, processes: u16) -> Result<Append
 fn warm_up(store: &Store, options: &Options) -> Result<()> {
     const ENTRY: usize = 16 << 10;
     store.create("warm-up", StreamConfig::default())?;
-    let bytes = 4 * (options.memory_kib + options.segment_kib) << 10;
+    let bytes = (4 * (options.memory_kib + options.segment_kib)) << 10;
     for _ in 0..bytes / (16 * ENTRY as u64) {
         store.append_batch("warm-up", (0..16).map(|_| vec![b'x'; ENTRY]))?;
     }
