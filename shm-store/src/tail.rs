@@ -44,7 +44,8 @@ const ATTACHING: Duration = Duration::from_millis(200);
 /// let mut news = store.tail("news", From::Start)?;
 /// let appender = store.clone();
 /// let thread = std::thread::spawn(move || appender.append("news", "it works").unwrap());
-/// let Followed::Entry(entry) = news.next(Duration::from_secs(30))? else { panic!() };
+/// let next = news.next(Duration::from_secs(30))?;
+/// let Some(Followed::Entry(entry)) = next else { panic!("{next:?}") };
 /// assert_eq!(entry.data, "it works");
 /// # thread.join().unwrap();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
