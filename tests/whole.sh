@@ -24,7 +24,7 @@ forks | 1 | 2,000 children that have one of everything
 creators | 3 | four that create one host, 200,000 times
 mutations | 1 | a million segments of which words were changed
 scribbler | 1 | a guest that writes at random all over what it can write
-programs | 2 | 50 hostile programs
+programs | 9 | 50 hostile programs
 faults | 1 | each system call of each operation fails, with each of six errors
 fuzz | 8 | the parsers, a minute each
 audit | 8 | the whole test suite with each fetch audited
