@@ -55,7 +55,7 @@ pub(crate) fn run(path: &str) {
             // Entries and bytes from the start to the end, and whether they are as they should
             // be.
             (["read", name], Some(store)) => shown(read(store, name)),
-            // The first page, and no more for now.
+            // The first page; the pages stay open.
             (["begin", name], Some(store)) => {
                 let begun = pages.insert(store.pages(name, From::Start));
                 shown(begun.next().expect("a page").map(|page| match page.up_to_date {
