@@ -73,6 +73,12 @@ impl Mapped {
         self
     }
 
+    /// Whether it is [with an asymmetric fence](Self::with_asymmetric_fence).
+    #[must_use]
+    pub const fn has_asymmetric_fence(&self) -> bool {
+        self.heavy.is_some()
+    }
+
     /// The address of `len` bytes at `at`.
     ///
     /// # Panics

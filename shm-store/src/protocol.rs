@@ -13,6 +13,8 @@ mod request;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use shm_transport::{LinkConfig, Message, SizeClass, TopicConfig};
 
@@ -56,6 +58,9 @@ pub(crate) fn commit_link(max_operation: u64) -> LinkConfig {
         ring_capacity: 128 << 10,
         // A length for each entry, and the entries may be short.
         max_message: max_operation.saturating_mul(5).saturating_add(64 << 10),
+        // Whoever waits for a sync sleeps, nearly always: nobody need make that dear, or put it off.
+        asymmetric_fence: false,
+        spin: Duration::ZERO,
         ..LinkConfig::default()
     }
 }

@@ -37,6 +37,13 @@ pub struct LinkConfig {
     /// How long a waiting call at most polls before it sleeps. It polls less when that
     /// does not pay. Default 50 µs.
     pub spin: Duration,
+    /// Whether it is the sleeper who pays for the order of memory. If so, a message needs no
+    /// fence, and whoever falls asleep interrupts the processors on which the other side runs
+    /// (some 10 to 40 µs): right for streams, and where both sides are mostly awake. If not, each
+    /// message costs a fence (some 10 ns), and a sleep no more than its system call: right
+    /// where nearly every message is slept for, as an answer that takes a disk's time. Default
+    /// `true`.
+    pub asymmetric_fence: bool,
 }
 
 impl Default for LinkConfig {
@@ -58,6 +65,7 @@ impl Default for LinkConfig {
             sealed_limit: 16,
             max_message: 256 << 20,
             spin: Duration::from_micros(50),
+            asymmetric_fence: true,
         }
     }
 }
@@ -81,13 +89,17 @@ pub(crate) struct LinkGeometry {
     pub(crate) inline_max: u32,
     pub(crate) max_message: u64,
     pub(crate) spin: Duration,
+    /// What the host wants; both sides need a kernel that offers it.
+    pub(crate) asymmetric_fence: bool,
 }
 
 impl LinkGeometry {
     pub(crate) fn new(config: &LinkConfig) -> Result<Self, GeometryError> {
         let pool = PoolGeometry::new(&config.size_classes, config.sealed_limit)?;
         let outbox = OutboxGeometry::new(config.ring_capacity, pool.acks())?;
-        Ok(Self::checked(outbox, pool, config.inline_max(), config.max_message, config.spin))
+        let checked =
+            Self::checked(outbox, pool, config.inline_max(), config.max_message, config.spin);
+        Ok(Self { asymmetric_fence: config.asymmetric_fence, ..checked })
     }
 
     /// Brings the limits down to what ring and pool can carry.
@@ -103,6 +115,6 @@ impl LinkGeometry {
             if pool.sealed() > 0 { u64::MAX } else { inline_max.max(pool.largest_slot().into()) };
         let max_message = max_message.min(largest);
         let inline_max = u32::try_from(inline_max.min(max_message)).unwrap_or(u32::MAX);
-        Self { outbox, pool, inline_max, max_message, spin }
+        Self { outbox, pool, inline_max, max_message, spin, asymmetric_fence: true }
     }
 }

@@ -22,6 +22,7 @@ use shm_primitives::peer::{PeerDetails, PeerError, PeerId, PeerState};
 
 use crate::{
     broadcast::attendant::Attendant,
+    debt::Debt,
     error::OsError,
     hub::{HubCore, HubEntry},
     link::{Link, LinkParts, core::PeerProcess, new_outbox},
@@ -34,7 +35,6 @@ use crate::{
         process,
         socket::{self, Datagram},
     },
-    vain::VainWakeUps,
     wire::{self, Hello, Refusal, Welcome},
 };
 
@@ -59,35 +59,19 @@ pub(crate) struct Door {
     timer: Timer,
 }
 
-/// What connections that come to nothing lead to: if there are too many, no more are taken for
-/// a while, [`PAUSE`] times as long as they took, and then one at a time. Who attaches waits a
-/// little longer; who is attached does not.
-#[derive(Debug, Default)]
+/// What connections that come to nothing lead to: if they take too much, no more are taken for
+/// a while, and then one at a time. Who attaches waits a little longer; who is attached does not.
+#[derive(Debug)]
 struct Caution {
-    vain: VainWakeUps,
+    debt: Debt,
     one_at_a_time: bool,
     naps: bool,
 }
 
-/// So many times as long as connections took that came to nothing, no more are taken.
-const PAUSE: u32 = 32;
-/// The longest time for which none are taken.
-const LONGEST: Duration = Duration::from_millis(100);
-
-/// Connections that came to nothing.
-#[derive(Debug, Default)]
-struct InVain {
-    count: u32,
-    /// How long this side worked for them.
-    spent: Duration,
-}
-
-impl InVain {
-    fn add(&mut self, spent: Duration) {
-        self.count = self.count.saturating_add(1);
-        self.spent = self.spent.saturating_add(spent);
-    }
-}
+/// Processor time that connections may take at once that come to nothing: some twenty of them.
+const CREDIT: Duration = Duration::from_millis(2);
+/// What it takes to be woken for a connection, and to wait for the next.
+const WAKE_UP: Duration = Duration::from_micros(10);
 
 /// A guest that is about to attach.
 #[derive(Debug)]
@@ -128,7 +112,11 @@ impl Door {
             waiting: Mutex::default(),
             next_token: AtomicU64::new(LISTENER + 1),
             closed: AtomicBool::new(false),
-            caution: Mutex::default(),
+            caution: Mutex::new(Caution {
+                debt: Debt::new(CREDIT),
+                one_at_a_time: false,
+                naps: false,
+            }),
         })
     }
 
@@ -136,18 +124,20 @@ impl Door {
         self.caution.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Connections have come to nothing.
-    fn be_cautious(&self, listener: BorrowedFd<'_>, in_vain: &InVain) -> Result<(), OsError> {
-        if in_vain.count == 0 {
+    /// This side has worked for so long on connections that came to nothing.
+    fn be_cautious(&self, listener: BorrowedFd<'_>, in_vain: Duration) -> Result<(), OsError> {
+        if in_vain.is_zero() {
             return Ok(());
         }
         let mut caution = self.caution();
-        let nap = (0..in_vain.count).filter_map(|_| caution.vain.count()).last();
+        let nap = caution.debt.add(in_vain);
         caution.one_at_a_time = nap.is_some();
-        if let Some(nap) = nap.filter(|_| !caution.naps) {
-            self.timer.set(nap.max(in_vain.spent.saturating_mul(PAUSE)).min(LONGEST))?;
-            self.epoll.change(listener, LISTENER, EventFlags::empty())?;
-            caution.naps = true;
+        if let Some(nap) = nap {
+            self.timer.set(nap)?;
+            if !caution.naps {
+                self.epoll.change(listener, LISTENER, EventFlags::empty())?;
+                caution.naps = true;
+            }
         }
         Ok(())
     }
@@ -213,7 +203,7 @@ impl HubCore {
         links: &mut impl Extend<Link>,
     ) -> Result<(), OsError> {
         let mut failed = Ok(());
-        let mut in_vain = InVain::default();
+        let mut in_vain = Duration::ZERO;
         for &(token, _) in tokens {
             if token == LISTENER {
                 failed = failed.and(self.take_connections(listener.as_fd(), &mut in_vain));
@@ -238,18 +228,18 @@ impl HubCore {
                     }
                 }
                 Ok(Progress::Attached(link)) => links.extend([*link]),
-                Ok(Progress::Gone) => in_vain.add(spent),
+                Ok(Progress::Gone) => in_vain += spent + WAKE_UP,
                 Err(error) => failed = failed.and(Err(error)),
             }
         }
         self.expire();
-        failed.and(self.door.be_cautious(listener.as_fd(), &in_vain))
+        failed.and(self.door.be_cautious(listener.as_fd(), in_vain))
     }
 
     fn take_connections(
         &self,
         listener: BorrowedFd<'_>,
-        in_vain: &mut InVain,
+        in_vain: &mut Duration,
     ) -> Result<(), OsError> {
         let most = if self.door.caution().one_at_a_time { 1 } else { MAX_ACCEPTED };
         for _ in 0..most {
@@ -266,13 +256,13 @@ impl HubCore {
             if !self.policy.permits(&credentials) {
                 tracing::warn!(?credentials, "guest refused by the credentials policy");
                 self.refuse(&socket, Refusal::NotPermitted);
-                in_vain.add(spent());
+                *in_vain += spent() + WAKE_UP;
                 continue;
             }
             if self.door.waiting().len() >= MAX_WAITING || self.door.closed.load(Ordering::Relaxed)
             {
                 self.refuse(&socket, Refusal::Unable);
-                in_vain.add(spent());
+                *in_vain += spent() + WAKE_UP;
                 continue;
             }
             let pidfd = process::pidfd_of(socket.as_fd(), credentials.pid);
@@ -405,7 +395,7 @@ impl HubCore {
         let welcome = Welcome {
             peer,
             incarnation: self.incarnation,
-            fences: fence::register(),
+            fences: self.link.asymmetric_fence && fence::register(),
             hub_size: self.geometry.total_size(),
             topics: !self.topics.is_empty(),
             link: self.link.clone(),

@@ -216,7 +216,8 @@ impl ToAll<'_> {
             }
             let bells: Vec<Bell> = blocked.iter_mut().map(Slow::announce).collect();
             // SYNC SLEEP_FENCE: one for all of them.
-            fence::everywhere();
+            let mut cores = blocked.iter().map(|slow| &slow.link.sender.half.core);
+            fence::before_sleep(cores.any(|core| core.has_asymmetric_fence()));
             let before = blocked.len();
             self.serve(&mut blocked, |_| true, all);
             if blocked.len() == before {

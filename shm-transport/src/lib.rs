@@ -73,6 +73,7 @@ mod broadcast;
 mod config;
 mod credentials;
 mod deadline;
+mod debt;
 mod door;
 mod error;
 mod fan_out;

@@ -191,6 +191,13 @@ impl LinkSet {
         }
     }
 
+    /// Puts one event for each link that has something to receive now into `events`, which it
+    /// empties first. It makes no system call; the set's descriptor may stay quiet.
+    pub fn poll(&self, events: &mut Vec<LinkEvent>) {
+        events.clear();
+        self.collect(events);
+    }
+
     /// Like [`wait`](Self::wait), and also lets in the guests of `host`: their links join
     /// the set. A set is used with one host.
     ///
@@ -249,7 +256,8 @@ impl LinkSet {
             entry.link.receiver.waiter.announce_on_socket();
         }
         // SYNC SLEEP_FENCE: one for all of them.
-        fence::everywhere();
+        let mut cores = self.links.iter().map(|entry| &entry.link.receiver.half.core);
+        fence::before_sleep(cores.any(|core| core.has_asymmetric_fence()));
         self.collect(events);
         self.ready.clear();
         let timeout =

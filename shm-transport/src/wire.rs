@@ -116,6 +116,7 @@ impl Welcome {
             let pool = PoolGeometry::new(&classes, sealed)?;
             let outbox = OutboxGeometry::new(capacity, pool.acks())?;
             let link = LinkGeometry::checked(outbox, pool, inline_max, max_message, spin);
+            let link = LinkGeometry { asymmetric_fence: fences, ..link };
             Ok(Self { peer, incarnation, fences, hub_size, topics, link })
         };
         Some(checked())

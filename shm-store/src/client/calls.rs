@@ -19,11 +19,19 @@ use crate::protocol::number_of;
 /// One link to the owner, seen from a client.
 #[derive(Debug)]
 pub(crate) struct Calls {
-    sender: Mutex<Option<Sender>>,
+    sender: Mutex<Place>,
     sender_is_back: Condvar,
     receiver: Mutex<Receiver>,
     state: Mutex<State>,
     buffers: Buffers,
+}
+
+/// Where the sender is, unless somebody sends.
+#[derive(Debug)]
+struct Place {
+    sender: Option<Sender>,
+    /// How many threads wait for it: if none does, nobody need be told that it is back.
+    waiting: usize,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +77,7 @@ impl Calls {
     pub(crate) fn new(link: Link, limit: usize) -> Self {
         let (sender, receiver) = link.split();
         Self {
-            sender: Mutex::new(Some(sender)),
+            sender: Mutex::new(Place { sender: Some(sender), waiting: 0 }),
             sender_is_back: Condvar::new(),
             receiver: Mutex::new(receiver),
             state: Mutex::new(State { limit, ..State::default() }),
@@ -150,8 +158,12 @@ impl Calls {
     fn send(&self, message: &[u8], deadline: Instant) -> Result<(), CallError> {
         let mut sender = self.take_sender(deadline).ok_or(CallError::NotSent)?;
         let sent = sender.send(message, deadline);
-        *self.sender.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-        self.sender_is_back.notify_one();
+        let mut place = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        place.sender = Some(sender);
+        if place.waiting > 0 {
+            self.sender_is_back.notify_one();
+        }
+        drop(place);
         sent.map_err(|error| match error {
             SendError::TooLarge { .. } => CallError::TooLarge,
             SendError::Ended(_) => CallError::NotDone,
@@ -164,12 +176,14 @@ impl Calls {
     fn take_sender(&self, deadline: Instant) -> Option<Sender> {
         let mut place = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(sender) = place.take() {
+            if let Some(sender) = place.sender.take() {
                 return Some(sender);
             }
             let left = deadline.checked_duration_since(Instant::now())?;
+            place.waiting += 1;
             let waited = self.sender_is_back.wait_timeout(place, left);
             place = waited.unwrap_or_else(PoisonError::into_inner).0;
+            place.waiting -= 1;
         }
     }
 

@@ -24,6 +24,8 @@ const MAX_BATCH: usize = 1024;
 const MAX_BATCH_BYTES: usize = 4 << 20;
 /// How often it is looked for what expired, and for pins.
 const TICK: Duration = Duration::from_millis(250);
+/// How often it is looked for new clients while there is always something to do.
+const ADMISSION: Duration = Duration::from_millis(2);
 /// Streams that one tick looks at.
 const SWEPT: usize = 1000;
 
@@ -42,6 +44,8 @@ pub(super) struct Committer {
     /// Whose ends tell to end: the owner's handle, and the reader.
     companions: [LinkKey; 2],
     next_tick: Instant,
+    /// When it was looked for new clients.
+    admitted: Instant,
     lease: Option<Lease>,
 }
 
@@ -97,6 +101,7 @@ impl Committer {
             batch: Batch::default(),
             companions: [control, mine],
             next_tick: Instant::now(),
+            admitted: Instant::now(),
             lease,
         })
     }
@@ -106,17 +111,22 @@ impl Committer {
         let mut goes_on = true;
         while goes_on {
             let due = self.engine.flush_due().map_or(self.next_tick, |at| at.min(self.next_tick));
-            self.wait(&mut events, due.into());
-            goes_on = self.take(&events);
             let began = Instant::now();
             while goes_on
                 && self.batch.has_room()
-                && !self.batch.is_empty()
                 && self.gathering.expects_more()
                 && began.elapsed() < self.gathering.patience()
             {
                 // Those that are waited for need a processor.
                 thread::yield_now();
+                self.links.poll(&mut events);
+                goes_on = self.take(&events);
+            }
+            if goes_on && self.batch.is_empty() {
+                self.gathering.give_up();
+                self.wait(&mut events, due.into());
+                goes_on = self.take(&events);
+            } else if goes_on && self.admitted.elapsed() > ADMISSION {
                 self.wait(&mut events, Deadline::NOW);
                 goes_on = self.take(&events);
             }
@@ -131,6 +141,7 @@ impl Committer {
             // Who could not be let in tries again.
             tracing::warn!(%error, "a guest was not let in");
         }
+        self.admitted = Instant::now();
     }
 
     /// Takes what clients ask for into the batch. Returns whether to go on.

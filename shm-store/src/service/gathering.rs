@@ -68,6 +68,17 @@ impl Gathering {
         })
     }
 
+    /// Who was waited for in vain is not waited for again, until it has been quick.
+    pub(super) fn give_up(&mut self) {
+        for key in self.last.drain(..) {
+            if let Some(client) = self.clients.get_mut(&key)
+                && !client.is_in
+            {
+                client.returned_in = None;
+            }
+        }
+    }
+
     /// A batch was answered that took so long.
     pub(super) fn answered(&mut self, took: Duration, now: Instant) {
         self.busy += took;
@@ -75,14 +86,7 @@ impl Gathering {
             Duration::ZERO => took,
             average => average - average / WEIGHT + took / WEIGHT,
         };
-        for key in self.last.drain(..) {
-            // Who was waited for in vain is not waited for again, until it has been quick.
-            if let Some(client) = self.clients.get_mut(&key)
-                && !client.is_in
-            {
-                client.returned_in = None;
-            }
-        }
+        self.give_up();
         for (key, client) in &mut self.clients {
             if std::mem::take(&mut client.is_in) {
                 client.answered = Some((now, self.busy));

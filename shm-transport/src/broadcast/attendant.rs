@@ -23,11 +23,12 @@ use rustix::{event::epoll::EventFlags, io::Errno};
 
 use super::topic::{Sleep, TopicCore};
 use crate::{
+    debt::Debt,
     error::OsError,
     hub::HubCore,
     os::{
         connection::Connection,
-        poll,
+        poll, process,
         socket::{self, Datagram},
     },
     vain::VainWakeUps,
@@ -36,6 +37,9 @@ use crate::{
 
 /// Subscribers of one guest that the host wakes, at most. Each costs it a descriptor.
 const MAX_SUBSCRIPTIONS: usize = 256;
+/// Processor time that a guest's requests may take at once: more than all of them take that are
+/// served at a time.
+const CREDIT: Duration = Duration::from_millis(20);
 /// A request: a topic, and a number that the answer repeats.
 const REQUEST: usize = 8;
 /// What a subscriber says when it is about to sleep: a position and how.
@@ -89,6 +93,8 @@ pub(crate) struct Attendant {
     socket: Connection,
     /// `None` when the guest is not served any more.
     subscriptions: Mutex<Option<Vec<Arc<Subscription>>>>,
+    /// What it cost to begin and to end them.
+    debt: Mutex<Debt>,
 }
 
 impl Attendant {
@@ -98,6 +104,7 @@ impl Attendant {
             hub: Arc::downgrade(hub),
             socket,
             subscriptions: Mutex::new(Some(Vec::new())),
+            debt: Mutex::new(Debt::new(CREDIT)),
         });
         let watched: Weak<Self> = Arc::downgrade(&attendant);
         watch::watch(attendant.id, watched, (attendant.socket.as_fd(), EventFlags::IN), None)?;
@@ -114,6 +121,15 @@ impl Attendant {
         watch::forget(self.id, self.socket.as_fd(), None);
         socket::hang_up(self.socket.as_fd());
         drop(subscriptions);
+    }
+
+    /// Adds the processor time that `work` takes to the guest's debt; returns for how long it
+    /// is not to be listened to.
+    fn count(&self, work: impl FnOnce()) -> Option<Duration> {
+        let start = process::thread_time();
+        work();
+        let spent = process::thread_time().saturating_sub(start);
+        self.debt.lock().unwrap_or_else(PoisonError::into_inner).add(spent)
     }
 
     fn forget(&self, id: u64) {
@@ -176,17 +192,18 @@ impl Attendant {
 
 impl Watched for Attendant {
     fn notice(self: Arc<Self>) -> Option<Duration> {
-        let mut message = [0; REQUEST];
-        match socket::receive(self.socket.as_fd(), &mut message) {
-            Ok(Some(Datagram { len: REQUEST, descriptors })) if descriptors.is_empty() => {
-                self.subscribe(Request::decode(message));
+        self.count(|| {
+            let mut message = [0; REQUEST];
+            match socket::receive(self.socket.as_fd(), &mut message) {
+                Ok(Some(Datagram { len: REQUEST, descriptors })) if descriptors.is_empty() => {
+                    self.subscribe(Request::decode(message));
+                }
+                Err(Errno::AGAIN | Errno::NOMEM | Errno::NOBUFS) => {}
+                // It hung up, or sends what no honest guest does: descriptors for which this
+                // process has no numbers, among others.
+                _ => self.dismiss(),
             }
-            Err(Errno::AGAIN | Errno::NOMEM | Errno::NOBUFS) => {}
-            // It hung up, or sends what no honest guest does: descriptors for which this
-            // process has no numbers, among others.
-            _ => self.dismiss(),
-        }
-        None
+        })
     }
 
     fn socket(&self) -> BorrowedFd<'_> {
@@ -259,7 +276,8 @@ impl Watched for Subscription {
                 return self.count_sleep();
             }
             // It hung up, or speaks another language.
-            (None, Some(attendant)) => attendant.forget(self.id),
+            // What that took is paid for before the guest's next request is heard.
+            (None, Some(attendant)) => drop(attendant.count(|| attendant.forget(self.id))),
             (None, None) => {}
         }
         None

@@ -191,6 +191,11 @@ impl LinkCore {
         }
     }
 
+    /// Whether a message is sent without a fence, because this side's sleep makes up for it.
+    pub(crate) fn has_asymmetric_fence(&self) -> bool {
+        self.own.mapped().has_asymmetric_fence()
+    }
+
     /// Whether the link is open as far as this process knows: one private load.
     #[inline(always)]
     pub(crate) fn is_open(&self) -> bool {

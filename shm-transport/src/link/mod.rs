@@ -100,7 +100,8 @@ impl Link {
     pub(crate) fn new(parts: LinkParts) -> Result<Self, OsError> {
         let LinkParts { own, peer_outbox, geometry, socket, process, peer_fences, peer, entry } =
             parts;
-        let (own, peer_outbox) = if peer_fences && fence::register() {
+        let asymmetric = geometry.asymmetric_fence && peer_fences;
+        let (own, peer_outbox) = if asymmetric && fence::register() {
             (own.with_asymmetric_fence(), peer_outbox.with_asymmetric_fence())
         } else {
             (own, peer_outbox)

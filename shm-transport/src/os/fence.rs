@@ -32,11 +32,11 @@ pub(crate) fn register() -> bool {
     })
 }
 
-/// A full fence on this processor and, where the kernel offers it, on all that run a
-/// registered process.
-pub(crate) fn everywhere() {
+/// The fence of one who falls asleep on several links: full on this processor and, if one of
+/// them is `asymmetric`, on all that run a registered process.
+pub(crate) fn before_sleep(asymmetric: bool) {
     atomic::fence(Ordering::SeqCst);
-    if register() {
+    if asymmetric {
         heavy();
     }
 }
