@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 SHM_AUDIT=$(mktemp)
 export SHM_AUDIT
 trap 'rm -f "$SHM_AUDIT"' EXIT
-cargo test -p shm-primitives -p shm-transport -p shm-tests --features shm-tests/audit "$@"
+cargo test -p shm-primitives -p shm-transport -p shm-store -p shm-tests --features shm-tests/audit "$@"
 awk '
     { decisions += $1; loads += $2; again += $3; if ($4 > most) most = $4 }
     END {

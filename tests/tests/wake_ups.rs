@@ -49,10 +49,19 @@ fn receive(link: &mut Link, buffer: &mut [u8], number: u32) {
     assert!(buffer.iter().all(|byte| *byte == number as u8), "message {number} is another");
 }
 
-/// Each round trip is two sleeps, as nobody polls.
 #[test]
 fn no_wake_up_is_lost_while_threads_end_on_the_processors_of_both_sides() {
-    let config = LinkConfig { spin: Duration::ZERO, ..LinkConfig::default() };
+    sleep_for_each_message(true);
+}
+
+#[test]
+fn no_wake_up_is_lost_where_each_message_has_its_fence() {
+    sleep_for_each_message(false);
+}
+
+/// Each round trip is two sleeps, as nobody polls.
+fn sleep_for_each_message(asymmetric_fence: bool) {
+    let config = LinkConfig { spin: Duration::ZERO, asymmetric_fence, ..LinkConfig::default() };
     let (mut left, mut right) = Link::pair(&config).unwrap();
     let [near, far] = two_processors();
     let answering = thread::spawn(move || {
