@@ -63,6 +63,7 @@ fn config() -> LinkConfig {
         sealed_limit: 4,
         max_message: traffic::LARGEST as u64,
         spin: Duration::from_micros(5),
+        ..LinkConfig::default()
     }
 }
 
