@@ -10,6 +10,7 @@ use shm_primitives::{
     broadcast::Start,
     header::{GeometryError, HeaderError, goodbye_of},
     hub::{HubGeometry, HubStatistics, Statistics},
+    ledger::Role,
     outbox::OutboxGeometry,
     peer::{PeerId, PeerTable},
     seqlock::Busy,
@@ -21,9 +22,11 @@ use crate::{
     deadline::Deadline,
     error::{AttachError, BadDescriptor, DetachError, OsError, TopicError},
     hub::{PeerEntry, entries_in_use},
+    ledger,
     link::{Link, LinkParts, core::PeerProcess, new_outbox},
     os::{connection::Connection, fence, foreign::Foreign, memory, poll, process, socket},
     rendezvous, spawn,
+    trace::ATTACH,
     wire::{self, Hello, Refusal, Welcome},
 };
 
@@ -83,6 +86,8 @@ impl GuestBuilder {
     ) -> Result<Guest, AttachError> {
         let deadline = deadline.into().fixed();
         let path = path.as_ref();
+        let _span =
+            tracing::debug_span!(target: ATTACH, "attach", hub = %path.display()).entered();
         let socket = rendezvous::connect_to(path, deadline)?;
         self.attach_over(socket, Some(path.to_owned()), deadline)
     }
@@ -104,14 +109,14 @@ impl GuestBuilder {
         let fences = fence::register();
         let hello = Hello { version: wire::VERSION, fences, ticket: self.ticket };
         tell(&socket, &hello.encode(), &[])?;
-        let not_a_hub = || path.map_or(AttachError::HostGone, AttachError::NotAHub);
+        let not_a_hub = || path.clone().map_or(AttachError::HostGone, AttachError::NotAHub);
 
         let mut message = [0; wire::MAX_MESSAGE];
         let (message, descriptors) = hear(&socket, &mut message, deadline)?;
         let Some(welcome) = Welcome::decode(message) else { return Err(not_a_hub()) };
         let pidfd = process::pidfd_of(socket.as_fd(), credentials.pid);
         let process = PeerProcess { pid: credentials.pid, pidfd };
-        Self::enter(welcome?, descriptors, socket, process, deadline)
+        Self::enter(welcome?, descriptors, (socket, path), process, deadline)
     }
 
     /// Maps and checks what the host handed over, and claims the entry with an outbox of
@@ -119,7 +124,7 @@ impl GuestBuilder {
     fn enter(
         welcome: Welcome,
         descriptors: Vec<Foreign>,
-        socket: OwnedFd,
+        (socket, path): (OwnedFd, Option<PathBuf>),
         process: PeerProcess,
         deadline: Deadline,
     ) -> Result<Guest, AttachError> {
@@ -156,9 +161,11 @@ impl GuestBuilder {
             process,
             peer_fences: fences,
             peer,
+            about: ledger::about(Role::Guest, incarnation, path.as_deref()),
             entry: None,
         })?;
-        tracing::debug!(%peer, "attached to a host");
+        let pid = link.peer_pid();
+        tracing::debug!(target: ATTACH, %peer, pid, "attached to a host");
         let core = Arc::clone(&link.sender.half.core);
         let subscriptions = Subscriptions::new(segment, hub_geometry, core, control);
         Ok(Guest { link, hub, subscriptions: Arc::new(subscriptions) })

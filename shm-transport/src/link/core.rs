@@ -13,8 +13,10 @@ use shm_primitives::{
     Mapped, Memory, Offset, audit,
     doorbell::{SleepMode, Waker},
     header::{Goodbye, goodbye_of, say_goodbye},
+    ledger::{LinkStatistics, receiver, sender},
     order::HINT,
     outbox::{DATA_BELL, DATA_SLEEP, HEAD, HEARTBEAT, SPACE_BELL, SPACE_SLEEP, dropped_by},
+    peer::PeerId,
     pool::Receipt,
 };
 
@@ -22,7 +24,9 @@ use super::inbox::{self, Drained, Inbox};
 use crate::{
     config::LinkGeometry,
     error::{Corruption, LinkEnd, OsError},
+    ledger::Entry,
     os::{connection::Connection, forked::Origin, futex, memory::Segment, process, socket},
+    trace::{DEATH, DETACH},
     watch::{self, Watched},
 };
 
@@ -52,6 +56,8 @@ pub(crate) trait Registration: fmt::Debug + Send + Sync {
     fn ended(&self, end: LinkEnd);
     /// The entry may be used by the next guest. The link's memory is never used again.
     fn release(&self);
+    /// Nothing is counted for the link any more.
+    fn settle(&self, statistics: &LinkStatistics);
 }
 
 /// What both halves of a link, its messages and the death watch share. All of it is
@@ -64,6 +70,7 @@ pub(crate) struct LinkCore {
     pub(crate) peer: Segment,
     pub(crate) geometry: LinkGeometry,
     pub(crate) process: PeerProcess,
+    peer_id: PeerId,
     pub(crate) socket: Connection,
     inbox: Mutex<Inbox>,
     data_waker: Waker<Mapped>,
@@ -74,6 +81,8 @@ pub(crate) struct LinkCore {
     ending: Mutex<()>,
     corruption: OnceLock<Corruption>,
     heartbeat: AtomicU64,
+    /// Where it counts.
+    pub(crate) ledger: Entry,
     /// The host's side of a link has an entry in the hub; a guest's has none.
     entry: Option<Box<dyn Registration>>,
 }
@@ -93,7 +102,8 @@ impl LinkCore {
         peer: Segment,
         geometry: LinkGeometry,
         socket: Connection,
-        process: PeerProcess,
+        (process, peer_id): (PeerProcess, PeerId),
+        ledger: Entry,
         entry: Option<Box<dyn Registration>>,
     ) -> Self {
         let (ours, theirs) = (own.mapped(), peer.mapped());
@@ -107,11 +117,13 @@ impl LinkCore {
             peer,
             geometry,
             process,
+            peer_id,
             socket,
             state: AtomicU32::new(OPEN),
             ending: Mutex::new(()),
             corruption: OnceLock::new(),
             heartbeat: AtomicU64::new(0),
+            ledger,
             entry,
         }
     }
@@ -150,7 +162,9 @@ impl LinkCore {
     /// To be called after publishing frames.
     #[inline(always)]
     pub(crate) fn ring_data(&self) {
-        if let Some(mode) = self.data_waker.ring() {
+        let spared = || self.ledger.sender.add_from_anywhere(sender::SPARED, 1);
+        if let Some(mode) = self.data_waker.ring_or(spared) {
+            self.ledger.sender.add_from_anywhere(sender::WAKES, 1);
             self.wake(mode, DATA_BELL);
         }
     }
@@ -158,7 +172,9 @@ impl LinkCore {
     /// To be called after giving space or a slot back.
     #[inline(always)]
     pub(crate) fn ring_space(&self) {
-        if let Some(mode) = self.space_waker.ring() {
+        let spared = || self.ledger.receiver.add_from_anywhere(receiver::SPARED, 1);
+        if let Some(mode) = self.space_waker.ring_or(spared) {
+            self.ledger.receiver.add_from_anywhere(receiver::WAKES, 1);
             self.wake(mode, SPACE_BELL);
         }
     }
@@ -246,7 +262,7 @@ impl LinkCore {
             }
         };
         self.conclude(state, || {
-            tracing::debug!(peer = self.process.pid, %end, "link ended");
+            self.say_ended(end);
             // A peer that said goodbye closes the socket itself, when it is drained.
             if state != DEPARTED {
                 socket::hang_up(self.socket.as_fd());
@@ -256,6 +272,24 @@ impl LinkCore {
             }
         });
         self.ended()
+    }
+
+    #[cold]
+    fn say_ended(&self, end: LinkEnd) {
+        let (peer, pid) = self.named();
+        match end {
+            LinkEnd::Departed => tracing::debug!(target: DETACH, %peer, pid, "peer has left"),
+            LinkEnd::Evicted => tracing::debug!(target: DETACH, %peer, pid, "evicted"),
+            LinkEnd::PeerDead => tracing::debug!(target: DEATH, %peer, pid, "peer has died"),
+            LinkEnd::Corrupt(reason) => {
+                tracing::warn!(target: DETACH, %peer, pid, %reason, "peer broke the protocol");
+            }
+        }
+    }
+
+    /// Who is at the other end: the guest's entry in the hub, and the process.
+    pub(crate) fn named(&self) -> (PeerId, u32) {
+        (self.peer_id, self.process.pid)
     }
 
     /// Ends an open link: settles everything first, then tells those who wait or look.
@@ -311,6 +345,7 @@ impl LinkCore {
             self.say_goodbye();
         }
         socket::hang_up(self.socket.as_fd());
+        self.ledger.close();
         if let Some(entry) = &self.entry {
             entry.release();
         }
@@ -380,6 +415,16 @@ impl LinkCore {
     /// What the other side has dropped so far, by its own account.
     pub(crate) fn peer_dropped(&self) -> u64 {
         dropped_by(&self.peer.mapped())
+    }
+}
+
+impl Drop for LinkCore {
+    fn drop(&mut self) {
+        if let Some(entry) = &self.entry
+            && self.is_own()
+        {
+            entry.settle(&self.ledger.statistics());
+        }
     }
 }
 
