@@ -86,8 +86,7 @@ impl GuestBuilder {
     ) -> Result<Guest, AttachError> {
         let deadline = deadline.into().fixed();
         let path = path.as_ref();
-        let _span =
-            tracing::debug_span!(target: ATTACH, "attach", hub = %path.display()).entered();
+        let _span = tracing::debug_span!(target: ATTACH, "attach", hub = %path.display()).entered();
         let socket = rendezvous::connect_to(path, deadline)?;
         self.attach_over(socket, Some(path.to_owned()), deadline)
     }

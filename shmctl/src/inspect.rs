@@ -17,7 +17,7 @@ use shm_transport::{
 use crate::{
     links::{Count, Link, Way, links},
     look,
-    options::WRONG,
+    options::{WRONG, existing_hub},
     table::{Table, harmless, short},
 };
 
@@ -54,7 +54,7 @@ struct Report {
 }
 
 pub fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
-    let path = &options.what;
+    let path = &existing_hub(&options.what);
     let report = match path.to_str().and_then(|text| text.parse().ok()) {
         Some(pid) if !path.exists() => process(pid)?,
         _ => at(path)?,

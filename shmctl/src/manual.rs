@@ -42,7 +42,10 @@ pub struct Manual {
     json: bool,
 }
 
-pub fn completions(options: &Completions, mut program: Command) -> Result<ExitCode, Box<dyn Error>> {
+pub fn completions(
+    options: &Completions,
+    mut program: Command,
+) -> Result<ExitCode, Box<dyn Error>> {
     let mut script = Vec::new();
     let name = program.get_name().to_owned();
     clap_complete::generate(options.shell, &mut program, name, &mut script);
@@ -98,7 +101,7 @@ fn pages(command: &Command, name: String) -> io::Result<Vec<(String, Vec<u8>)>> 
 fn page(command: &Command, name: &str) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     // A page has the name that it is looked up by.
-    let command = command.clone().name(name.to_owned()).version(env!("CARGO_PKG_VERSION"));
+    let command = command.clone().display_name(name.to_owned()).version(env!("CARGO_PKG_VERSION"));
     Man::new(command).render(&mut page)?;
     Ok(page)
 }

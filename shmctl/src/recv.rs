@@ -15,7 +15,7 @@ use shm_transport::{
     AcceptError, CreateError, Deadline, Guest, Host, Link, LinkEnd, LinkEvent, LinkSet, RecvError,
 };
 
-use crate::options::{DIED, TIMED_OUT, seconds};
+use crate::options::{DIED, TIMED_OUT, hub, seconds};
 
 /// Options of `recv`.
 #[derive(clap::Args, Clone, Debug)]
@@ -23,7 +23,8 @@ use crate::options::{DIED, TIMED_OUT, seconds};
                         for; 1 an error, or nobody reads the output; 4 timed out; 5 a sender died, \
                         or the host.")]
 pub struct Options {
-    /// The hub's path
+    /// The hub's path. In a directory that others can write, such as /tmp, the hub is kept in one
+    /// of the user's own there, /tmp/shmctl-UID
     #[arg(value_name = "PATH")]
     path: PathBuf,
 
@@ -91,7 +92,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         died: false,
     };
     output.begin_anew();
-    let result = match Host::create(&options.path) {
+    let result = match Host::create(hub(&options.path)) {
         Ok(host) => serve(host, options, &mut output),
         Err(CreateError::HostExists(_)) => follow(options, &mut output),
         Err(error) => return Err(error.into()),
@@ -147,7 +148,7 @@ fn serve(mut host: Host, options: &Options, output: &mut Output) -> Result_ {
 
 /// Receives from the host that is there.
 fn follow(options: &Options, output: &mut Output) -> Result_ {
-    let mut guest = Guest::attach(&options.path, output.deadline())?;
+    let mut guest = Guest::attach(hub(&options.path), output.deadline())?;
     loop {
         match output.drain(&mut guest.link)? {
             Next::GoOn => {}

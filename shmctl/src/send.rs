@@ -13,7 +13,7 @@ use std::{
 use serde_json::json;
 use shm_transport::{AttachError, DetachError, Guest, SendError};
 
-use crate::options::{DIED, TIMED_OUT, seconds};
+use crate::options::{DIED, TIMED_OUT, existing_hub, seconds};
 
 /// How long until a host that is not there is looked for again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -23,7 +23,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[command(after_help = "Exit codes: 0 all was read by the receiver, 1 an error, 4 timed out, \
                         5 the receiver left or died before it had read all.")]
 pub struct Options {
-    /// The hub's path
+    /// The hub's path. In a directory that others can write, such as /tmp, the hub is kept in one
+    /// of the user's own there, /tmp/shmctl-UID
     #[arg(value_name = "PATH")]
     path: PathBuf,
 
@@ -96,7 +97,7 @@ fn attach(options: &Options) -> Result<Guest, AttachError> {
     let end = Instant::now() + options.timeout;
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        match Guest::attach(&options.path, left) {
+        match Guest::attach(existing_hub(&options.path), left) {
             Err(AttachError::NoHost(_) | AttachError::HostDead(_) | AttachError::HostGone)
                 if !left.is_zero() =>
             {

@@ -138,7 +138,8 @@ impl Link {
         let pool = SlotAllocator::new(&geometry.pool, peer_outbox.mapped(), &geometry.outbox)
             .map_err(mismatch)?;
         let receipts = SlotReceipts::new(&geometry.pool, &geometry.outbox).map_err(mismatch)?;
-        let core = LinkCore::new(own, peer_outbox, geometry, socket, (process, peer), ledger, entry);
+        let core =
+            LinkCore::new(own, peer_outbox, geometry, socket, (process, peer), ledger, entry);
         let core = Arc::new(core);
         let open = Arc::new(Open(core));
         open.0.watch()?;

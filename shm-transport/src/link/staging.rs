@@ -123,7 +123,18 @@ impl Half {
         let extents = core.geometry.pool.classes().iter().map(|_| Vec::new()).collect();
         let counts = core.ledger.sender;
         let (staged, last_full) = (Traffic::default(), Duration::ZERO);
-        Self { _open: open, core, ring, pool, counts, last_full, staged, extents, dropped: 0, spread: 0 }
+        Self {
+            _open: open,
+            core,
+            ring,
+            pool,
+            counts,
+            last_full,
+            staged,
+            extents,
+            dropped: 0,
+            spread: 0,
+        }
     }
 
     /// Sends a message that goes inline where nothing is in the way; returns whether it did.

@@ -59,7 +59,7 @@ struct Watch {
 
 impl Watch {
     fn new(paths: &[PathBuf]) -> Result<Self, Box<dyn Error>> {
-        let identify = |path: &PathBuf| match fs::symlink_metadata(path) {
+        let identify = |path: &PathBuf| match fs::symlink_metadata(options::existing_hub(path)) {
             Ok(metadata) => Ok((metadata.dev(), metadata.ino())),
             Err(error) => Err(format!("{}: {error}", path.display())),
         };
