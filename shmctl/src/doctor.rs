@@ -30,8 +30,9 @@ pub struct Options {
     #[arg(value_name = "DIRECTORY")]
     directories: Vec<PathBuf>,
 
-    /// Clear what is stale and this user's
-    #[arg(long)]
+    /// Clear what is stale and this user's in the given directories. They must be named: what
+    /// other programs of this user left elsewhere is theirs to decide on
+    #[arg(long, requires = "directories")]
     fix: bool,
 
     /// Print JSON, one object a line

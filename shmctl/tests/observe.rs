@@ -281,6 +281,10 @@ fn doctor_says_what_clears_what_is_stale_and_clears_nothing_else() {
     assert!(Command::new("sh").args(["-c", command]).status().unwrap().success());
     assert!(!stale.exists() && !place.path().join("it's stale.lock").exists());
 
+    // Nothing is cleared in directories that nobody has named.
+    let refused = run(&["doctor", "--fix"]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+
     Server::start(&stale).kill();
     let (found, code) = json(&["doctor", "--fix", text(place.path())]);
     assert_eq!((code, found.len()), (Some(0), 2));
