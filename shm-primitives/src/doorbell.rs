@@ -140,6 +140,13 @@ impl<M: Memory> Waker<M> {
     /// each of its sleeps, and `None` while it is awake.
     #[inline(always)]
     pub fn ring(&self) -> Option<SleepMode> {
+        self.ring_or(|| {})
+    }
+
+    /// [`ring`](Self::ring), and `spared` is called when the peer sleeps and was rung for
+    /// before.
+    #[inline(always)]
+    pub fn ring_or(&self, spared: impl FnOnce()) -> Option<SleepMode> {
         let _decision = audit::decision();
         // SYNC WAKE_FENCE: see the module's argument.
         self.own.fence_light(WAKE_FENCE);
@@ -147,7 +154,11 @@ impl<M: Memory> Waker<M> {
         if word & MODE == 0 {
             return None;
         }
-        self.ring_for(word)
+        let mode = self.ring_for(word);
+        if mode.is_none() {
+            spared();
+        }
+        mode
     }
 
     #[cold]

@@ -54,6 +54,8 @@ pub enum SegmentKind {
     Outbox,
     /// What a host tells all its guests: see [`hub`](crate::hub).
     Hub,
+    /// What a process counts of its links: see [`ledger`](crate::ledger).
+    Ledger,
     /// A ring of a fleet: see [`fleet`](crate::fleet).
     FleetRing,
     /// Who is in a fleet.
@@ -65,6 +67,7 @@ impl SegmentKind {
         match self {
             SegmentKind::Outbox => 1,
             SegmentKind::Hub => 2,
+            SegmentKind::Ledger => 3,
             SegmentKind::FleetRing => 16,
             SegmentKind::FleetMembers => 17,
         }

@@ -29,6 +29,7 @@
 //! | [`broadcast`] | one writer, many readers with private cursors |
 //! | [`hub`] | what a host tells all its guests |
 //! | [`peer`] | the host's table of peers |
+//! | [`ledger`] | what a process counts of its links |
 //! | [`fleet`] | a ring that equal members write |
 //! | [`lease`] | what the `-shm` file beside a data file says |
 //!
@@ -89,6 +90,7 @@ pub mod frame;
 pub mod header;
 pub mod hub;
 pub mod lease;
+pub mod ledger;
 pub mod mapped;
 pub mod memory;
 pub mod order;
@@ -99,6 +101,6 @@ pub mod ring;
 pub mod seqlock;
 
 pub use frame::Frame;
-pub use mapped::Mapped;
+pub use mapped::{Counters, Mapped};
 pub use memory::{Memory, Offset};
 pub use order::Order;

@@ -116,6 +116,74 @@ impl Mapped {
     }
 }
 
+/// Words in which this process counts, and others may look: of its own memory, which no other
+/// process writes.
+///
+/// Bounds are checked once, so that to count costs an addition. As with [`Mapped`], whoever made
+/// that keeps the memory mapped. All is relaxed: a count advises, and orders nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Counters<const N: usize>(NonNull<[AtomicU64; N]>);
+
+// SAFETY: an address of atomics, as for `Mapped`.
+unsafe impl<const N: usize> Send for Counters<N> {}
+// SAFETY: as above.
+unsafe impl<const N: usize> Sync for Counters<N> {}
+
+impl<const N: usize> Counters<N> {
+    #[inline(always)]
+    fn word(&self, word: usize) -> Option<&AtomicU64> {
+        // SAFETY: `Mapped::counters` checked that they lie inside memory that stays mapped; they
+        // are accessed atomically only.
+        unsafe { self.0.as_ref() }.get(word)
+    }
+
+    /// Adds to a word that one thread at a time adds to.
+    #[inline(always)]
+    pub fn add(&self, word: usize, more: u64) {
+        if let Some(word) = self.word(word) {
+            word.store(word.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+        }
+    }
+
+    /// Adds to a word that any thread of this process may add to.
+    #[inline]
+    pub fn add_from_anywhere(&self, word: usize, more: u64) {
+        if let Some(word) = self.word(word) {
+            word.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
+    /// Changes a word.
+    #[inline]
+    pub fn set(&self, word: usize, value: u64) {
+        if let Some(word) = self.word(word) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// A word, 0 if there is none such.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, word: usize) -> u64 {
+        self.word(word).map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+}
+
+impl Mapped {
+    /// The `N` words at `at`, to count in.
+    ///
+    /// # Panics
+    ///
+    /// If they are not all inside the region, or not aligned.
+    #[must_use]
+    pub fn counters<const N: usize>(&self, at: Offset) -> Counters<N> {
+        assert!(at.bytes().is_multiple_of(8), "misaligned words: a defect of shm-primitives");
+        let first = self.address(at, (N as u64).wrapping_mul(8));
+        // SAFETY: `address` returns what lies inside the region, which is not at null.
+        Counters(unsafe { NonNull::new_unchecked(first.cast()) })
+    }
+}
+
 /// Of words in a row, bounds are checked once.
 impl Mapped {
     #[inline(always)]

@@ -47,7 +47,7 @@ pub enum PeerState {
 }
 
 /// An entry of the peer table in one of its lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId {
     /// The number of the entry.
     pub index: u32,

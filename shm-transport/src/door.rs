@@ -18,7 +18,10 @@ use rustix::{
     io::Errno,
     net::{SocketFlags, accept_with},
 };
-use shm_primitives::peer::{PeerDetails, PeerError, PeerId, PeerState};
+use shm_primitives::{
+    ledger::{About, Role},
+    peer::{PeerDetails, PeerError, PeerId, PeerState},
+};
 
 use crate::{
     broadcast::attendant::Attendant,
@@ -31,10 +34,12 @@ use crate::{
         fence,
         foreign::Foreign,
         memory::{self, MapError, Segment},
+        named::boot_nanoseconds,
         poll::{Epoll, Timer},
         process,
         socket::{self, Datagram},
     },
+    trace::ATTACH,
     wire::{self, Hello, Refusal, Welcome},
 };
 
@@ -254,7 +259,8 @@ impl HubCore {
             };
             let credentials = process::credentials_of(socket.as_fd())?;
             if !self.policy.permits(&credentials) {
-                tracing::warn!(?credentials, "guest refused by the credentials policy");
+                let reason = "the credentials policy";
+                tracing::warn!(target: ATTACH, pid = credentials.pid, reason, "guest refused");
                 self.refuse(&socket, Refusal::NotPermitted);
                 *in_vain += spent() + WAKE_UP;
                 continue;
@@ -295,7 +301,8 @@ impl HubCore {
                 .collect()
         };
         for waiting in expired {
-            tracing::debug!(pid = waiting.process.pid, "guest took too long to attach");
+            let pid = waiting.process.pid;
+            tracing::debug!(target: ATTACH, pid, "guest took too long to attach");
             self.dismiss(waiting);
         }
     }
@@ -432,7 +439,7 @@ impl HubCore {
         let peer_outbox = match memory::map_as_reader(guest_outbox.as_fd(), size) {
             Ok(segment) => segment,
             Err(MapError::Bad(bad)) => {
-                tracing::warn!(pid = process.pid, %bad, "guest refused");
+                tracing::warn!(target: ATTACH, pid = process.pid, reason = %bad, "guest refused");
                 give_up();
                 return Ok(None);
             }
@@ -461,7 +468,8 @@ impl HubCore {
         if self.table.claim(peer).is_err() {
             return is_stale();
         }
-        tracing::debug!(%peer, pid = process.pid, "guest attached");
+        let hub = &*self.about.path;
+        tracing::debug!(target: ATTACH, hub, %peer, pid = process.pid, "guest attached");
         let attendant = match control.map(|socket| Attendant::new(self, socket)).transpose() {
             Ok(attendant) => attendant,
             Err(error) => {
@@ -477,6 +485,7 @@ impl HubCore {
             process,
             peer_fences: fences,
             peer,
+            about: About { role: Role::Host, since: boot_nanoseconds(), ..self.about.clone() },
             entry: Some(Box::new(HubEntry { hub: Arc::clone(self), peer, attendant })),
         })?;
         self.attached(peer, &link.sender.half.core);

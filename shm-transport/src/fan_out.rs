@@ -149,7 +149,10 @@ impl LinkSet {
         let mut blocked = Vec::new();
         for (key, link) in self.iter_mut() {
             match message.try_send(link) {
-                Err(StageError::Blocked(on)) => blocked.push(Slow { key, link, on }),
+                Err(StageError::Blocked(on)) => {
+                    link.sender.half.count_full(on);
+                    blocked.push(Slow { key, link, on });
+                }
                 Err(StageError::Failed(error)) => {
                     if slow == SlowGuest::Drop && is_open(link) {
                         link.sender.count_dropped();

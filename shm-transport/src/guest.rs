@@ -12,6 +12,7 @@ use shm_primitives::{
     broadcast::Start,
     header::{GeometryError, HeaderError, goodbye_of},
     hub::{HubGeometry, HubStatistics, Statistics},
+    ledger::Role,
     outbox::OutboxGeometry,
     peer::{PeerId, PeerTable},
     seqlock::Busy,
@@ -24,6 +25,7 @@ use crate::{
     deadline::Deadline,
     error::{AttachError, BadDescriptor, DetachError, OsError, TopicError},
     hub::{PeerEntry, entries_in_use},
+    ledger,
     link::{Link, LinkParts, core::PeerProcess, new_outbox},
     os::{
         connection::Connection,
@@ -34,6 +36,7 @@ use crate::{
     },
     rendezvous::{CONNECT_PAUSE, Connecting},
     spawn,
+    trace::ATTACH,
     wire::{self, Hello, Refusal, Welcome},
 };
 
@@ -108,6 +111,7 @@ impl GuestBuilder {
     ) -> Result<Guest, AttachError> {
         let deadline = deadline.into().fixed();
         let path = path.as_ref();
+        let _span = tracing::debug_span!(target: ATTACH, "attach", hub = %path.display()).entered();
         let mut connecting = Connecting::new(path)?;
         let socket = loop {
             match connecting.attempt()? {
@@ -159,6 +163,7 @@ struct Entering {
     geometry: LinkGeometry,
     fences: bool,
     peer: PeerId,
+    incarnation: u128,
     segment: Segment,
     hub: HubGeometry,
     control: Option<Foreign>,
@@ -192,7 +197,7 @@ impl Attaching {
         let Some((message, _)) = hear(&self.socket, &mut message)? else { return Ok(Err(self)) };
         match self.entering {
             Some(entering) if message == wire::admitted() => {
-                entering.enter(self.socket, self.pid).map(Ok)
+                entering.enter(self.socket, self.pid, self.path.as_deref()).map(Ok)
             }
             _ => Err(AttachError::HostGone),
         }
@@ -232,11 +237,12 @@ impl Entering {
         }
         let (own, descriptor) = new_outbox(&geometry, incarnation)?;
         tell(socket, &wire::claim(), &[descriptor.as_fd()])?;
-        Ok(Self { own, peer_outbox, geometry, fences, peer, segment, hub, control })
+        Ok(Self { own, peer_outbox, geometry, fences, peer, incarnation, segment, hub, control })
     }
 
-    fn enter(self, socket: OwnedFd, pid: u32) -> Result<Guest, AttachError> {
-        let Self { own, peer_outbox, geometry, fences, peer, segment, hub, control } = self;
+    fn enter(self, socket: OwnedFd, pid: u32, path: Option<&Path>) -> Result<Guest, AttachError> {
+        let Self { own, peer_outbox, geometry, fences, peer, incarnation, segment, hub, control } =
+            self;
         let pidfd = process::pidfd_of(socket.as_fd(), pid);
         let peers = hub.peer_table(segment.mapped());
         let link = Link::new(LinkParts {
@@ -247,9 +253,11 @@ impl Entering {
             process: PeerProcess { pid, pidfd },
             peer_fences: fences,
             peer,
+            about: ledger::about(Role::Guest, incarnation, path),
             entry: None,
         })?;
-        tracing::debug!(%peer, "attached to a host");
+        let pid = link.peer_pid();
+        tracing::debug!(target: ATTACH, %peer, pid, "attached to a host");
         let core = Arc::clone(&link.sender.half.core);
         let subscriptions = Arc::new(Subscriptions::new(segment, hub, core, control));
         Ok(Guest { link, hub: GuestHub { peers, subscriptions } })

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use shm_primitives::hub::HubGeometry;
+use shm_primitives::{hub::HubGeometry, ledger::Role};
 
 use crate::{
     broadcast::{BROADCAST, Publisher, TopicConfig},
@@ -15,9 +15,11 @@ use crate::{
     door::Door,
     error::{AcceptError, CreateError, OsError, PublishError},
     hub::{Hub, HubCore},
+    ledger::{self, Entry},
     link::Link,
     os::{fence, memory},
     rendezvous::Rendezvous,
+    trace::ATTACH,
 };
 
 /// Rounds of a call that does not wait.
@@ -137,8 +139,10 @@ impl HostBuilder {
         door.watch_listener(&rendezvous)?;
         fence::register();
         let segment = (segment, descriptor);
-        let core = HubCore::new(segment, geometry, incarnation, link, self.policy, door);
-        tracing::debug!(path = %rendezvous.path().display(), "host created");
+        let about = ledger::about(Role::Hub, incarnation, Some(rendezvous.path()));
+        let ledger = (about.clone(), Entry::new(&about)?);
+        let core = HubCore::new(segment, geometry, incarnation, link, self.policy, door, ledger);
+        tracing::debug!(target: ATTACH, hub = %rendezvous.path().display(), "host created");
         Ok(Host {
             hub: Hub(Arc::new(core)),
             rendezvous,

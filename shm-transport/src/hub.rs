@@ -10,6 +10,7 @@ use shm_primitives::{
     Mapped,
     header::{Goodbye, say_goodbye},
     hub::{HubGeometry, HubStatistics, Statistics},
+    ledger::{About, LinkStatistics},
     peer::{PeerDetails, PeerError, PeerId, PeerState, PeerTable},
 };
 
@@ -19,6 +20,7 @@ use crate::{
     credentials::CredentialsPolicy,
     door::Door,
     error::{LinkEnd, TopicError},
+    ledger::Entry,
     link::core::{LinkCore, Registration},
     os::{fence, memory::Segment},
 };
@@ -37,14 +39,21 @@ pub(crate) struct HubCore {
     pub(crate) table: PeerTable<Mapped>,
     pub(crate) door: Door,
     pub(crate) topics: Vec<Arc<TopicCore>>,
+    /// Where it is, for the ledger.
+    pub(crate) about: About,
+    _ledger: Entry,
     /// The process that made it.
     owner: u32,
     state: Mutex<State>,
+    /// Counts of links that are over. Apart, because a link may end under the lock of the others.
+    past: Mutex<LinkStatistics>,
 }
 
 struct State {
     statistics: HubStatistics,
     links: Vec<Option<(PeerId, Weak<LinkCore>)>>,
+    /// Links without an entry that are still read.
+    leaving: Vec<Weak<LinkCore>>,
 }
 
 impl fmt::Debug for HubCore {
@@ -114,6 +123,29 @@ impl Hub {
         self.0.state().statistics
     }
 
+    /// What the host's end of each link of an attached guest has counted. Asking costs the links
+    /// nothing.
+    #[must_use]
+    pub fn link_statistics(&self) -> Vec<(PeerId, LinkStatistics)> {
+        let links = self.0.state().links.clone();
+        let counts = |(peer, link): (PeerId, Weak<LinkCore>)| {
+            Some((peer, link.upgrade()?.ledger.statistics()))
+        };
+        links.into_iter().flatten().filter_map(counts).collect()
+    }
+
+    /// The counts of all links since the host began, of those that are over as well, added up.
+    #[must_use]
+    pub fn total_statistics(&self) -> LinkStatistics {
+        let leaving = self.0.state().leaving.clone();
+        let mut total = *self.0.past();
+        self.link_statistics().iter().for_each(|(_, one)| total.add(one));
+        for link in leaving.iter().filter_map(Weak::upgrade) {
+            total.add(&link.ledger.statistics());
+        }
+        total
+    }
+
     /// The publisher of a topic, of which there is one at a time.
     ///
     /// # Errors
@@ -165,6 +197,7 @@ impl HubCore {
         link: LinkGeometry,
         policy: CredentialsPolicy,
         door: Door,
+        (about, ledger): (About, Entry),
     ) -> Self {
         // The guests' readers do not fence; the alarm of those that sleep is this process's.
         let segment = if fence::register() { segment.with_asymmetric_fence() } else { segment };
@@ -172,7 +205,8 @@ impl HubCore {
         let topic = |topic| Arc::new(TopicCore::new(topic, segment.clone()));
         let topics = geometry.topics().iter().map(topic).collect();
         let links = (0..geometry.peers()).map(|_| None).collect();
-        let state = Mutex::new(State { statistics: HubStatistics::default(), links });
+        let state =
+            Mutex::new(State { statistics: HubStatistics::default(), links, leaving: Vec::new() });
         let owner = std::process::id();
         Self {
             segment,
@@ -184,13 +218,20 @@ impl HubCore {
             table,
             door,
             topics,
+            about,
+            _ledger: ledger,
             owner,
             state,
+            past: Mutex::default(),
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn past(&self) -> MutexGuard<'_, LinkStatistics> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the statistics, here and where guests and tools see them.
@@ -248,7 +289,9 @@ impl HubCore {
         if let Some(place) = state.links.get_mut(peer.index as usize)
             && place.as_ref().is_some_and(|(there, _)| *there == peer)
         {
-            *place = None;
+            let link = place.take();
+            state.leaving.retain(|link| link.strong_count() > 0);
+            state.leaving.extend(link.map(|(_, link)| link));
         }
         // Stale if another thread was faster.
         let _ = self.table.release(peer);
@@ -285,6 +328,10 @@ impl Registration for HubEntry {
             attendant.dismiss();
         }
         self.hub.release(self.peer);
+    }
+
+    fn settle(&self, statistics: &LinkStatistics) {
+        self.hub.past().add(statistics);
     }
 }
 

@@ -86,13 +86,18 @@ pub mod fuzzing;
 mod guest;
 mod host;
 mod hub;
+pub mod inspect;
 pub mod lease;
+mod ledger;
 mod link;
 mod link_set;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod os;
 mod patience;
 mod rendezvous;
 mod spawn;
+pub mod trace;
 mod vain;
 mod watch;
 mod wire;
@@ -126,6 +131,7 @@ pub use shm_primitives::{
     broadcast::{BadSlot, Start, TooLarge},
     header::{GeometryError, HeaderError},
     hub::HubStatistics,
+    ledger::{LinkStatistics, ReceiverStatistics, SenderStatistics, Traffic},
     peer::{PeerDetails, PeerError, PeerId, PeerState},
     pool::SizeClass,
 };

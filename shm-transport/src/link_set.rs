@@ -1,6 +1,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::epoll::EventFlags;
+use shm_primitives::ledger::LinkStatistics;
 
 use crate::{
     deadline::Deadline,
@@ -152,6 +153,15 @@ impl LinkSet {
     /// All links of the set.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (LinkKey, &mut Link)> {
         self.links.iter_mut().map(|entry| (LinkKey(entry.key), &mut entry.link))
+    }
+
+    /// The counts of all links in the set, added up: see [`Link::statistics`]. Those of a link
+    /// that was removed are not in it any more; [`Hub::total_statistics`](crate::Hub) keeps them.
+    #[must_use]
+    pub fn statistics(&self) -> LinkStatistics {
+        let mut total = LinkStatistics::default();
+        self.links.iter().for_each(|entry| total.add(&entry.link.statistics()));
+        total
     }
 
     /// How many links there are.

@@ -30,12 +30,13 @@ use crate::{
         lock::{Lock, LockError},
         socket,
     },
+    trace::RECOVERY,
 };
 
 /// Bytes that a socket's path can have, its end included, less our suffixes.
 const MAX_PATH: usize = 108 - 1 - TEMPORARY.len();
-const LOCK: &str = ".lock";
-const TEMPORARY: &str = ".new";
+pub(crate) const LOCK: &str = ".lock";
+pub(crate) const TEMPORARY: &str = ".new";
 const BACKLOG: i32 = 1024;
 
 /// A host's hold on its path.
@@ -61,7 +62,10 @@ impl Rendezvous {
             LockError::Os(error) => error.into(),
         })?;
         // A socket here is nobody's, because we have the lock.
-        is_free_or_socket(path)?;
+        if is_free_or_socket(path)? {
+            let hub = path.display();
+            tracing::debug!(target: RECOVERY, %hub, "path of a dead host taken over");
+        }
         let listener = listen_at(path, admits_others)?;
         let metadata = fs::symlink_metadata(path)
             .map_err(|error| OsError::new("examine the hub's socket", error))?;
@@ -221,7 +225,7 @@ fn is_free_or_socket(path: &Path) -> Result<bool, CreateError> {
     }
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()

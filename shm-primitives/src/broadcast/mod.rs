@@ -38,6 +38,7 @@ pub use reader::{BadSlot, BroadcastReader, ReadNewestError, Start, Step};
 pub use writer::{BroadcastWriter, TooLarge};
 
 use crate::{
+    audit,
     header::GeometryError,
     memory::{Memory, Offset},
     order::HINT,
@@ -144,6 +145,13 @@ impl<M: Memory> Ring<M> {
         let next = self.memory.load64(self.slot(published), HINT);
         published.wrapping_add((next == complete(published)).into())
     }
+}
+
+/// How many values were published in the ring at `at`, as its writer says: a hint, one behind at
+/// times.
+pub fn published<M: Memory>(memory: &M, at: Offset) -> u64 {
+    let _decision = audit::decision();
+    memory.load64(at.plus(PUBLISHED), HINT)
 }
 
 /// The sequence of a slot that holds the value at `position`.

@@ -187,6 +187,14 @@ impl<M: Memory> SlotAllocator<M> {
             .fold(0, usize::saturating_add)
     }
 
+    /// How many slots and sealed payloads the receiver had when it was last looked at its
+    /// acks, and those sent since: without a look.
+    #[must_use]
+    pub fn in_flight_so_far(&self) -> usize {
+        let of = |state: &ClassState| state.in_flight.len();
+        self.classes.iter().map(of).fold(of(&self.sealed), usize::saturating_add)
+    }
+
     /// How many slots there are, in all extents so far.
     #[must_use]
     pub fn slots(&self) -> usize {

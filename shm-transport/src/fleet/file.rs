@@ -38,7 +38,7 @@ pub(super) fn map(file: &File) -> Result<Segment, MapError> {
 }
 
 /// What is wrong with the file or directory at `path`.
-pub(super) fn error(path: &Path, error: NameError) -> FleetFileError {
+pub(crate) fn error(path: &Path, error: NameError) -> FleetFileError {
     let path = path.to_owned();
     match error {
         // Files are made when they are missing; that fails if their directory is gone.

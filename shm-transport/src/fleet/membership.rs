@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The file in a fleet's directory.
-pub(super) const FILE: &str = "members";
+pub(crate) const FILE: &str = "members";
 /// How often a node that is taken is tried, a millisecond apart: a process that was killed
 /// takes a moment to go, and so does the lock of one that was just starting a child.
 const GOING: u32 = 50;

@@ -3,8 +3,8 @@
 mod cache;
 mod claim_fold;
 mod claims;
-mod file;
-mod membership;
+pub(crate) mod file;
+pub(crate) mod membership;
 mod ring;
 mod value;
 
@@ -22,6 +22,7 @@ use shm_primitives::{
 pub use cache::{Cache, CacheError};
 pub use claims::{ClaimGuard, Claims, Holder};
 pub use membership::Member;
+pub(crate) use ring::kind_of;
 pub use ring::{FleetCursor, FleetRing, Published, RingConfig};
 pub use value::{FleetValue, ValueError};
 

@@ -95,7 +95,7 @@ pub(super) fn file_name(kind: u8) -> String {
 }
 
 /// The kind of the ring of this file name.
-pub(super) fn kind_of(name: &str) -> Option<u8> {
+pub(crate) fn kind_of(name: &str) -> Option<u8> {
     let kind = u8::from_str_radix(name.strip_prefix(PREFIX)?, 16).ok()?;
     (file_name(kind) == name).then_some(kind)
 }

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     error::{BeatError, LeaseError, PageFailure},
     host::random,
+    trace::RECOVERY,
 };
 
 /// How often the file is looked for and made, if others remove and put files there.
@@ -57,7 +58,7 @@ impl Owner {
             return Err(LeaseError::Busy(data.path().to_owned()));
         }
         let (path, generation) = (data.path().display(), header.generation);
-        tracing::debug!(%path, %generation, ?outcome, "owner of a data file");
+        tracing::debug!(target: RECOVERY, %path, %generation, ?outcome, "owner of a data file");
         Ok((Self { header, page }, outcome))
     }
 
@@ -82,7 +83,7 @@ impl Owner {
             };
             self.page.write(&self.header)?;
             if let Beat::Healed(damage) = beat {
-                tracing::warn!(path = %path.display(), %damage, "lease's file healed");
+                tracing::warn!(target: RECOVERY, path = %path.display(), %damage, "file of a lease healed");
             }
             return Ok(beat);
         }
@@ -90,7 +91,7 @@ impl Owner {
             (self.header, if found.is_none() { Damage::Missing } else { Damage::Stale })
         })?;
         self.page = page;
-        tracing::warn!(path = %path.display(), %damage, "lease's file healed");
+        tracing::warn!(target: RECOVERY, path = %path.display(), %damage, "file of a lease healed");
         Ok(Beat::Healed(damage))
     }
 

@@ -13,8 +13,10 @@ use shm_primitives::{
     Mapped, Memory, Offset, audit,
     doorbell::{SleepMode, Waker},
     header::{Goodbye, goodbye_of, say_goodbye},
+    ledger::{LinkStatistics, receiver, sender},
     order::HINT,
     outbox::{DATA_BELL, DATA_SLEEP, HEAD, HEARTBEAT, SPACE_BELL, SPACE_SLEEP, dropped_by},
+    peer::PeerId,
     pool::Receipt,
 };
 
@@ -24,7 +26,9 @@ use super::tasks::Tasks;
 use crate::{
     config::LinkGeometry,
     error::{Corruption, LinkEnd, OsError},
+    ledger::Entry,
     os::{connection::Connection, forked::Origin, futex, memory::Segment, process, socket},
+    trace::{DEATH, DETACH},
     watch::{self, Watched},
 };
 
@@ -54,6 +58,8 @@ pub(crate) trait Registration: fmt::Debug + Send + Sync {
     fn ended(&self, end: LinkEnd);
     /// The entry may be used by the next guest. The link's memory is never used again.
     fn release(&self);
+    /// Nothing is counted for the link any more.
+    fn settle(&self, statistics: &LinkStatistics);
 }
 
 /// What both halves of a link, its messages and the death watch share. All of it is
@@ -66,6 +72,7 @@ pub(crate) struct LinkCore {
     pub(crate) peer: Segment,
     pub(crate) geometry: LinkGeometry,
     pub(crate) process: PeerProcess,
+    peer_id: PeerId,
     pub(crate) socket: Connection,
     inbox: Mutex<Inbox>,
     data_waker: Waker<Mapped>,
@@ -79,6 +86,8 @@ pub(crate) struct LinkCore {
     /// Who is woken when something came over the socket, and when the link ends.
     #[cfg(feature = "tokio")]
     pub(crate) tasks: Arc<Tasks>,
+    /// Where it counts.
+    pub(crate) ledger: Entry,
     /// The host's side of a link has an entry in the hub; a guest's has none.
     entry: Option<Box<dyn Registration>>,
 }
@@ -98,7 +107,8 @@ impl LinkCore {
         peer: Segment,
         geometry: LinkGeometry,
         socket: Connection,
-        process: PeerProcess,
+        (process, peer_id): (PeerProcess, PeerId),
+        ledger: Entry,
         entry: Option<Box<dyn Registration>>,
     ) -> Self {
         let (ours, theirs) = (own.mapped(), peer.mapped());
@@ -112,6 +122,7 @@ impl LinkCore {
             peer,
             geometry,
             process,
+            peer_id,
             socket,
             state: AtomicU32::new(OPEN),
             ending: Mutex::new(()),
@@ -119,6 +130,7 @@ impl LinkCore {
             heartbeat: AtomicU64::new(0),
             #[cfg(feature = "tokio")]
             tasks: Arc::default(),
+            ledger,
             entry,
         }
     }
@@ -157,7 +169,9 @@ impl LinkCore {
     /// To be called after publishing frames.
     #[inline(always)]
     pub(crate) fn ring_data(&self) {
-        if let Some(mode) = self.data_waker.ring() {
+        let spared = || self.ledger.sender.add_from_anywhere(sender::SPARED, 1);
+        if let Some(mode) = self.data_waker.ring_or(spared) {
+            self.ledger.sender.add_from_anywhere(sender::WAKES, 1);
             self.wake(mode, DATA_BELL);
         }
     }
@@ -165,7 +179,9 @@ impl LinkCore {
     /// To be called after giving space or a slot back.
     #[inline(always)]
     pub(crate) fn ring_space(&self) {
-        if let Some(mode) = self.space_waker.ring() {
+        let spared = || self.ledger.receiver.add_from_anywhere(receiver::SPARED, 1);
+        if let Some(mode) = self.space_waker.ring_or(spared) {
+            self.ledger.receiver.add_from_anywhere(receiver::WAKES, 1);
             self.wake(mode, SPACE_BELL);
         }
     }
@@ -258,7 +274,7 @@ impl LinkCore {
             }
         };
         self.conclude(state, || {
-            tracing::debug!(peer = self.process.pid, %end, "link ended");
+            self.say_ended(end);
             // A peer that said goodbye closes the socket itself, when it is drained.
             if state != DEPARTED {
                 socket::hang_up(self.socket.as_fd());
@@ -268,6 +284,24 @@ impl LinkCore {
             }
         });
         self.ended()
+    }
+
+    #[cold]
+    fn say_ended(&self, end: LinkEnd) {
+        let (peer, pid) = self.named();
+        match end {
+            LinkEnd::Departed => tracing::debug!(target: DETACH, %peer, pid, "peer has left"),
+            LinkEnd::Evicted => tracing::debug!(target: DETACH, %peer, pid, "evicted"),
+            LinkEnd::PeerDead => tracing::debug!(target: DEATH, %peer, pid, "peer has died"),
+            LinkEnd::Corrupt(reason) => {
+                tracing::warn!(target: DETACH, %peer, pid, %reason, "peer broke the protocol");
+            }
+        }
+    }
+
+    /// Who is at the other end: the guest's entry in the hub, and the process.
+    pub(crate) fn named(&self) -> (PeerId, u32) {
+        (self.peer_id, self.process.pid)
     }
 
     /// Ends an open link: settles everything first, then tells those who wait or look.
@@ -333,6 +367,7 @@ impl LinkCore {
             self.leave_goodbye();
         }
         socket::hang_up(self.socket.as_fd());
+        self.ledger.close();
         if let Some(entry) = &self.entry {
             entry.release();
         }
@@ -413,6 +448,16 @@ impl LinkCore {
     /// What the other side has dropped so far, by its own account.
     pub(crate) fn peer_dropped(&self) -> u64 {
         dropped_by(&self.peer.mapped())
+    }
+}
+
+impl Drop for LinkCore {
+    fn drop(&mut self) {
+        if let Some(entry) = &self.entry
+            && self.is_own()
+        {
+            entry.settle(&self.ledger.statistics());
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use memmap2::MmapMut;
-use shm_primitives::{Mapped, Offset, pool::SlotId};
+use shm_primitives::{Mapped, Offset, ledger::sender, pool::SlotId};
 
 use super::staging::{Growth, Half, Place, StageError};
 use crate::{
@@ -100,6 +100,7 @@ impl<'a> SendGrant<'a> {
                 // The same bytes as before: the ring has not moved since.
                 Ok(grant) => {
                     grant.commit(used as u32);
+                    half.count(sender::INLINE, used);
                     Ok(())
                 }
                 Err(_) => Err(StageError::Failed(SendError::Full)),
@@ -115,7 +116,7 @@ impl<'a> SendGrant<'a> {
             }
             Memory::Spent => Ok(()),
         };
-        staged.map_err(StageError::without_waiting)?;
+        staged.map_err(|error| half.without_waiting(error))?;
         half.core.check_open()?;
         half.publish();
         Ok(())

@@ -25,6 +25,7 @@ use std::{
 
 use shm_primitives::{
     header::GeometryError,
+    ledger::{About, LinkStatistics, Role},
     peer::PeerId,
     pool::{SlotAllocator, SlotReceipts},
 };
@@ -46,12 +47,14 @@ use crate::{
     config::{LinkConfig, LinkGeometry},
     deadline::Deadline,
     error::{CreateError, DetachError, LinkEnd, OsError, RecvError, SendError},
+    ledger::{self, Entry},
     os::{
         connection::Connection,
         fence,
         memory::{self, MapError, Segment},
         socket,
     },
+    trace::DETACH,
 };
 
 /// One side's end of the connection between a host and a guest: messages of any size, in
@@ -95,13 +98,37 @@ pub(crate) struct LinkParts {
     /// Whether the other side makes our processors fence before it sleeps.
     pub(crate) peer_fences: bool,
     pub(crate) peer: PeerId,
+    /// What it is, for the ledger.
+    pub(crate) about: About,
     pub(crate) entry: Option<Box<dyn Registration>>,
 }
 
 impl Link {
     pub(crate) fn new(parts: LinkParts) -> Result<Self, OsError> {
-        let LinkParts { own, peer_outbox, geometry, socket, process, peer_fences, peer, entry } =
-            parts;
+        let LinkParts {
+            own,
+            peer_outbox,
+            geometry,
+            socket,
+            process,
+            peer_fences,
+            peer,
+            about,
+            entry,
+        } = parts;
+        let ledger = Entry::new(&About {
+            peer,
+            peer_pid: process.pid,
+            ring_capacity: geometry.outbox.capacity(),
+            inline_max: geometry.inline_max.into(),
+            max_message: geometry.max_message,
+            ..about
+        });
+        let ledger = ledger.inspect_err(|_| {
+            if let Some(entry) = &entry {
+                entry.release();
+            }
+        })?;
         let asymmetric = geometry.asymmetric_fence && peer_fences;
         let (own, peer_outbox) = if asymmetric && fence::register() {
             (own.with_asymmetric_fence(), peer_outbox.with_asymmetric_fence())
@@ -114,7 +141,9 @@ impl Link {
         let pool = SlotAllocator::new(&geometry.pool, peer_outbox.mapped(), &geometry.outbox)
             .map_err(mismatch)?;
         let receipts = SlotReceipts::new(&geometry.pool, &geometry.outbox).map_err(mismatch)?;
-        let core = Arc::new(LinkCore::new(own, peer_outbox, geometry, socket, process, entry));
+        let core =
+            LinkCore::new(own, peer_outbox, geometry, socket, (process, peer), ledger, entry);
+        let core = Arc::new(core);
         let open = Arc::new(Open(core));
         open.0.watch()?;
         Ok(Self {
@@ -147,6 +176,7 @@ impl Link {
                 process: PeerProcess { pid: std::process::id(), pidfd: None },
                 peer_fences: true,
                 peer: PeerId { index: 0, epoch: 1 },
+                about: ledger::about(Role::Pair, 0, None),
                 entry: None,
             })
         };
@@ -257,6 +287,28 @@ impl Link {
         self.receiver.missed()
     }
 
+    /// What was counted at this end since the link began. Asking costs the link nothing.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use shm_transport::{Link, LinkConfig};
+    ///
+    /// let (mut left, mut right) = Link::pair(&LinkConfig::default())?;
+    /// let wait = Duration::from_secs(1);
+    /// left.send(b"small", wait)?;
+    /// left.send(&[7; 20_000], wait)?;
+    /// let sent = left.statistics().sent;
+    /// assert_eq!((sent.inline.messages, sent.inline.bytes), (1, 5));
+    /// assert_eq!((sent.slot.messages, sent.in_use), (1, 1));
+    /// right.recv(wait)?;
+    /// assert_eq!(right.statistics().received.total().bytes, 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn statistics(&self) -> LinkStatistics {
+        self.core().ledger.statistics()
+    }
+
     /// Says goodbye, waits until the peer has read everything that was sent, and closes
     /// the link.
     ///
@@ -265,6 +317,8 @@ impl Link {
     /// [`DetachError`] if the peer had not read everything by `deadline`, or when it
     /// ended. The link is closed all the same.
     pub fn detach(mut self, deadline: impl Into<Deadline>) -> Result<(), DetachError> {
+        let (peer, pid) = self.core().named();
+        let _span = tracing::debug_span!(target: DETACH, "detach", %peer, pid).entered();
         self.core().say_goodbye();
         match self.sender.wait_drained(deadline.into()) {
             Some(Ok(())) => Ok(()),

@@ -2,6 +2,7 @@ use std::{hint, sync::Arc};
 
 use shm_primitives::{
     doorbell::Sleeper,
+    ledger::ReceiverStatistics,
     outbox::{DATA_BELL, DATA_SLEEP},
     pool::SlotReceipts,
     ring::Entry,
@@ -13,7 +14,7 @@ use super::{
     reception::{Found, Half, Taken},
     wait::Waiter,
 };
-use crate::{deadline::Deadline, error::RecvError};
+use crate::{deadline::Deadline, error::RecvError, ledger::SleepingHalf};
 
 /// The receiving half of a link.
 ///
@@ -37,7 +38,7 @@ impl Receiver {
     pub(crate) fn new(open: Arc<Open>, receipts: SlotReceipts) -> Self {
         let core = Arc::clone(&open.0);
         let sleeper = Sleeper::new(core.own.mapped(), DATA_SLEEP, core.peer.mapped(), DATA_BELL);
-        let waiter = Waiter::new(sleeper, core.geometry.spin);
+        let waiter = Waiter::new(sleeper, core.geometry.spin, SleepingHalf::Receiver);
         Self { half: Half::new(open, receipts), waiter, sent_before: 0 }
     }
 
@@ -117,6 +118,12 @@ impl Receiver {
     #[must_use]
     pub fn missed(&self) -> u64 {
         self.half.core.peer_dropped()
+    }
+
+    /// What was counted of this half since the link began.
+    #[must_use]
+    pub fn statistics(&self) -> ReceiverStatistics {
+        self.half.core.ledger.statistics().received
     }
 
     /// Prepares for waiting on the link's descriptor: `true` if there is nothing to

@@ -4,6 +4,7 @@ use std::{os::fd::AsFd, sync::Arc};
 
 use shm_primitives::{
     Frame, Mapped, Memory, Offset, audit,
+    ledger::receiver,
     pool::{BadSlot, Receipt, SEALED, SlotId, SlotReceipts},
     ring::{Consumer, Entry},
 };
@@ -11,6 +12,7 @@ use shm_primitives::{
 use super::{core::LinkCore, open::Open, sealed::SealedPayload, slot::SlotBytes};
 use crate::{
     error::{Corruption, LinkEnd, OsError, RecvError},
+    ledger::ReceiverCounts,
     os::memory::{self, MapError, Segment},
 };
 
@@ -21,6 +23,7 @@ pub(crate) struct Half {
     pub(crate) core: Arc<LinkCore>,
     pub(crate) ring: Consumer<Mapped>,
     receipts: SlotReceipts,
+    counts: ReceiverCounts,
     extents: Vec<Vec<Segment>>,
     /// The next message, taken from the ring and not given out yet.
     held: Option<Held>,
@@ -41,6 +44,7 @@ pub(crate) enum Taken {
 pub(crate) struct Search<'a> {
     core: &'a LinkCore,
     ring: &'a mut Consumer<Mapped>,
+    counts: ReceiverCounts,
     held: bool,
 }
 
@@ -57,6 +61,7 @@ impl Search<'_> {
     pub(crate) fn look(&mut self) -> Option<Found> {
         let over = self.held || !self.core.is_open();
         if !over && let Some(entry) = self.ring.next_inline() {
+            count(&self.counts, receiver::INLINE, u64::from(entry.len()));
             return Some(Found::Inline(entry));
         }
         let found = over || self.ring.look() || self.core.look_for_end().is_some();
@@ -89,7 +94,8 @@ impl Half {
         let ring = Consumer::new(core.own.mapped(), core.peer.mapped(), &core.geometry.outbox);
         let extents = core.geometry.pool.classes().iter().map(|_| Vec::new()).collect();
         let left = core.geometry.outbox.capacity();
-        Self { _open: open, core, ring, receipts, extents, held: None, left }
+        let counts = core.ledger.receiver;
+        Self { _open: open, core, ring, receipts, counts, extents, held: None, left }
     }
 
     /// Takes the next message if it is there and inline, and nothing else is to be done.
@@ -98,7 +104,9 @@ impl Half {
         if self.held.is_some() || !self.core.is_open() {
             return None;
         }
-        self.ring.next_inline()
+        let entry = self.ring.next_inline()?;
+        count(&self.counts, receiver::INLINE, u64::from(entry.len()));
+        Some(entry)
     }
 
     /// Takes the next message, whatever it is.
@@ -142,7 +150,10 @@ impl Half {
 
     fn take_entry(&mut self, entry: Entry) -> Result<Taken, RecvError> {
         match entry.frame() {
-            Frame::Inline { .. } => Ok(Taken::Inline(entry)),
+            Frame::Inline { len } => {
+                count(&self.counts, receiver::INLINE, u64::from(len));
+                Ok(Taken::Inline(entry))
+            }
             frame => self.take_reference(frame),
         }
     }
@@ -169,8 +180,14 @@ impl Half {
     /// Finds the memory that a frame refers to.
     fn resolve(&mut self, frame: Frame, receipt: Receipt) -> Result<Taken, RecvError> {
         let found = match frame {
-            Frame::Slot { slot, len } => self.slot_bytes(slot, len, receipt).map(Taken::Slot),
-            Frame::Sealed { index } => self.sealed_payload(index, receipt).map(Taken::Sealed),
+            Frame::Slot { slot, len } => self.slot_bytes(slot, len, receipt).map(|slot| {
+                count(&self.counts, receiver::SLOT, u64::from(len));
+                Taken::Slot(slot)
+            }),
+            Frame::Sealed { index } => self.sealed_payload(index, receipt).map(|payload| {
+                count(&self.counts, receiver::SEALED, payload.len() as u64);
+                Taken::Sealed(payload)
+            }),
             Frame::Inline { .. } | Frame::Padding => {
                 Err(HandoverError::Corrupt(Corruption::Socket))
             }
@@ -252,8 +269,8 @@ impl Half {
 
     /// What is waited with, and how.
     pub(crate) fn search(&mut self) -> (&LinkCore, Search<'_>) {
-        let Self { core, ring, held, .. } = self;
-        (core, Search { core, ring, held: held.is_some() })
+        let Self { core, ring, counts, held, .. } = self;
+        (core, Search { core, ring, counts: *counts, held: held.is_some() })
     }
 
     /// Copies a message in the ring into `buffer`, which is as long, and gives its space
@@ -277,6 +294,13 @@ impl Half {
     fn corrupt(&self, corruption: Corruption) -> RecvError {
         self.core.end(LinkEnd::Corrupt(corruption)).into()
     }
+}
+
+/// Counts a message that is taken.
+#[inline(always)]
+fn count(counts: &ReceiverCounts, kind: usize, bytes: u64) {
+    counts.add(kind, 1);
+    counts.add(kind + 1, bytes);
 }
 
 /// Why memory that the peer handed over cannot be used.

@@ -3,6 +3,7 @@ use std::{sync::Arc, thread, time::Duration};
 use shm_primitives::{
     Mapped,
     doorbell::Sleeper,
+    ledger::SenderStatistics,
     outbox::{SPACE_BELL, SPACE_SLEEP},
     pool::SlotAllocator,
 };
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     deadline::Deadline,
     error::{BatchError, LinkEnd, SendError},
+    ledger::SleepingHalf,
 };
 
 /// How long a sender waits for room in the socket before it tries again.
@@ -57,7 +59,7 @@ impl Sender {
     pub(crate) fn new(open: Arc<Open>, pool: SlotAllocator<Mapped>) -> Self {
         let core = Arc::clone(&open.0);
         let sleeper = Sleeper::new(core.own.mapped(), SPACE_SLEEP, core.peer.mapped(), SPACE_BELL);
-        let waiter = Waiter::new(sleeper, core.geometry.spin);
+        let waiter = Waiter::new(sleeper, core.geometry.spin, SleepingHalf::Sender);
         Self { half: Half::new(open, pool), waiter }
     }
 
@@ -87,7 +89,8 @@ impl Sender {
     #[inline]
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
         if !self.half.send_at_once(message) {
-            self.half.stage(message, Growth::Now).map_err(StageError::without_waiting)?;
+            let staged = self.half.stage(message, Growth::Now);
+            staged.map_err(|error| self.half.without_waiting(error))?;
             self.half.publish();
         }
         Ok(())
@@ -117,7 +120,7 @@ impl Sender {
                     self.half.publish();
                     self.stage_later(blocked, message, deadline)
                 }
-                staged => staged.map_err(StageError::without_waiting),
+                staged => staged.map_err(|error| self.half.without_waiting(error)),
             };
             if let Err(error) = staged {
                 self.half.publish();
@@ -186,7 +189,8 @@ impl Sender {
     ///
     /// As [`try_send`](Self::try_send).
     pub fn try_grant(&mut self, len: usize) -> Result<SendGrant<'_>, SendError> {
-        let place = self.half.find_place(len, Growth::Now).map_err(StageError::without_waiting)?;
+        let place = self.half.find_place(len, Growth::Now);
+        let place = place.map_err(|error| self.half.without_waiting(error))?;
         SendGrant::new(&mut self.half, place, len)
     }
 
@@ -210,6 +214,7 @@ impl Sender {
             Ok(()) => {}
             Err(StageError::Failed(error)) => return Err(error),
             Err(StageError::Blocked(blocked)) => {
+                self.half.count_full(blocked);
                 self.wait_for(blocked, deadline.into(), |half| half.stage_shared(payload))?;
             }
         }
@@ -228,7 +233,8 @@ impl Sender {
             self.half.check_size(payload.len())?;
             return self.try_send(&payload.to_vec()?);
         }
-        self.half.stage_shared(payload).map_err(StageError::without_waiting)?;
+        let staged = self.half.stage_shared(payload);
+        staged.map_err(|error| self.half.without_waiting(error))?;
         self.half.publish();
         Ok(())
     }
@@ -294,6 +300,12 @@ impl Sender {
         self.half.core.drain_socket();
     }
 
+    /// What was counted of this half since the link began.
+    #[must_use]
+    pub fn statistics(&self) -> SenderStatistics {
+        self.half.core.ledger.statistics().sent
+    }
+
     /// How many slots and sealed payloads the peer has not given back.
     pub fn slots_in_flight(&mut self) -> usize {
         self.half.pool.in_flight()
@@ -353,6 +365,7 @@ impl Sender {
         mut attempt: impl FnMut(&mut Half, Growth) -> Result<T, StageError>,
     ) -> Result<T, SendError> {
         let deadline = deadline.fixed();
+        self.half.count_full(blocked);
         if blocked == Blocked::Growth {
             let reading = Duration::from_nanos(len as u64 / READ_BYTES_PER_NANOSECOND);
             let soon = deadline.remaining_at_most(Some(reading)).unwrap_or(reading);

@@ -3,11 +3,13 @@
 use std::{
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
+    time::Duration,
 };
 
 use rustix::io::Errno;
 use shm_primitives::{
     Frame, Mapped, Memory, Offset,
+    ledger::{Traffic, sender},
     outbox::say_dropped,
     pool::{SlotAllocator, SlotId},
     ring::{GrantError, Producer},
@@ -16,10 +18,12 @@ use shm_primitives::{
 use super::{core::LinkCore, inbox, open::Open, shared::SharedPayload};
 use crate::{
     error::{Corruption, LinkEnd, OsError, SendError},
+    ledger::{SenderCounts, coarse},
     os::{
         memory::{self, Segment, Unsealed},
         socket,
     },
+    trace::{GROWTH, PERIOD, PRESSURE},
 };
 
 /// From this length on, in bytes, a message to several links is shared although it would
@@ -33,6 +37,11 @@ pub(crate) struct Half {
     pub(crate) core: Arc<LinkCore>,
     pub(crate) ring: Producer<Mapped>,
     pub(crate) pool: SlotAllocator<Mapped>,
+    counts: SenderCounts,
+    /// When a message found no room last, by [`coarse`].
+    last_full: Duration,
+    /// Inline messages that are staged, to be counted when they are published.
+    staged: Traffic,
     extents: Vec<Vec<Segment>>,
     /// Messages that were dropped instead of waiting for room.
     dropped: u64,
@@ -96,16 +105,6 @@ impl From<OsError> for StageError {
     }
 }
 
-impl StageError {
-    /// What a call that does not wait reports.
-    pub(crate) fn without_waiting(self) -> SendError {
-        match self {
-            Self::Blocked(_) => SendError::Full,
-            Self::Failed(error) => error,
-        }
-    }
-}
-
 /// Where a message goes.
 #[derive(Debug)]
 pub(crate) enum Place {
@@ -122,7 +121,20 @@ impl Half {
         let core = Arc::clone(&open.0);
         let ring = Producer::new(core.own.mapped(), core.peer.mapped(), &core.geometry.outbox);
         let extents = core.geometry.pool.classes().iter().map(|_| Vec::new()).collect();
-        Self { _open: open, core, ring, pool, extents, dropped: 0, spread: 0 }
+        let counts = core.ledger.sender;
+        let (staged, last_full) = (Traffic::default(), Duration::ZERO);
+        Self {
+            _open: open,
+            core,
+            ring,
+            pool,
+            counts,
+            last_full,
+            staged,
+            extents,
+            dropped: 0,
+            spread: 0,
+        }
     }
 
     /// Sends a message that goes inline where nothing is in the way; returns whether it did.
@@ -132,6 +144,7 @@ impl Half {
             && self.core.is_open()
             && self.ring.push_at_once(message);
         if sent {
+            self.count(sender::INLINE, message.len());
             self.core.ring_data();
         }
         sent
@@ -142,7 +155,7 @@ impl Half {
     pub(crate) fn stage(&mut self, message: &[u8], growth: Growth) -> Result<(), StageError> {
         if message.len() <= self.core.geometry.inline_max as usize {
             self.core.check_open()?;
-            return self.ring.stage(message).map_err(|error| ring_error(&self.core, error));
+            return self.stage_inline(message);
         }
         self.stage_large(message, growth)
     }
@@ -150,9 +163,7 @@ impl Half {
     #[inline(never)]
     fn stage_large(&mut self, message: &[u8], growth: Growth) -> Result<(), StageError> {
         match self.find_place(message.len(), growth)? {
-            Place::Ring(_) => {
-                self.ring.stage(message).map_err(|error| ring_error(&self.core, error))
-            }
+            Place::Ring(_) => self.stage_inline(message),
             Place::Slot { slot, segment, at } => {
                 segment.mapped().write(at, message);
                 self.stage_slot(slot, message.len())
@@ -170,6 +181,58 @@ impl Half {
                     }
                 }
             }
+        }
+    }
+
+    #[inline(always)]
+    fn stage_inline(&mut self, message: &[u8]) -> Result<(), StageError> {
+        self.ring.stage(message).map_err(|error| ring_error(&self.core, error))?;
+        self.staged.messages += 1;
+        self.staged.bytes += message.len() as u64;
+        Ok(())
+    }
+
+    /// Counts a message that is about to be published.
+    #[inline(always)]
+    pub(crate) fn count(&self, kind: usize, len: usize) {
+        self.counts.add(kind, 1);
+        self.counts.add(kind + 1, len as u64);
+    }
+
+    /// Counts what the receiver has, when something was added to it.
+    fn count_in_use(&self) {
+        let in_use = self.pool.in_flight_so_far() as u64;
+        self.counts.set(sender::IN_USE, in_use);
+        if in_use > self.counts.get(sender::MOST_IN_USE) {
+            self.counts.set(sender::MOST_IN_USE, in_use);
+        }
+    }
+
+    /// Counts that a message found no room.
+    #[cold]
+    pub(crate) fn count_full(&mut self, blocked: Blocked) {
+        // An extent's worth in use is no lack of room yet.
+        if blocked == Blocked::Growth {
+            return;
+        }
+        self.counts.add(sender::FULL, 1);
+        let now = coarse();
+        if now.saturating_sub(self.last_full) > PERIOD {
+            let (peer, pid) = self.core.named();
+            tracing::debug!(target: PRESSURE, %peer, pid, on = ?blocked, "no room for a message");
+        }
+        self.last_full = now;
+    }
+
+    /// What a call that does not wait reports.
+    #[cold]
+    pub(crate) fn without_waiting(&mut self, error: StageError) -> SendError {
+        match error {
+            StageError::Blocked(blocked) => {
+                self.count_full(blocked);
+                SendError::Full
+            }
+            StageError::Failed(error) => error,
         }
     }
 
@@ -262,13 +325,16 @@ impl Half {
     pub(crate) fn stage_shared(&mut self, payload: &SharedPayload) -> Result<(), StageError> {
         self.check_size(payload.len())?;
         let number = self.find_number()?;
-        self.stage_handed_over(number, payload.as_fd())
+        self.stage_handed_over(number, payload.as_fd())?;
+        self.count(sender::SHARED, payload.len());
+        Ok(())
     }
 
     /// Counts a dropped message where the peer sees it.
     pub(crate) fn count_dropped(&mut self) {
         self.dropped = self.dropped.saturating_add(1);
         say_dropped(&self.core.own.mapped(), self.dropped);
+        self.counts.set(sender::DROPPED, self.dropped);
     }
 
     /// How many messages were dropped.
@@ -299,10 +365,13 @@ impl Half {
         let descriptor = memory::create("shm-extent", size)?;
         let segment = memory::map_as_writer(descriptor.as_fd(), size)?;
         self.hand_over(&inbox::extent_message(class), descriptor.as_fd())?;
-        tracing::debug!(class, size, "slot pool grows by an extent");
         if let Some(extents) = self.extents.get_mut(usize::from(class)) {
             extents.push(segment);
             self.pool.add_extent(class);
+            let slots = self.pool.slots() as u64;
+            self.counts.set(sender::SLOTS, slots);
+            let (peer, pid) = self.core.named();
+            tracing::debug!(target: GROWTH, %peer, pid, class, size, slots, "slot pool grows by an extent");
         }
         Ok(())
     }
@@ -328,6 +397,8 @@ impl Half {
         match self.ring.stage_reference(frame) {
             Ok(()) => {
                 self.pool.sent(slot);
+                self.count(sender::SLOT, len);
+                self.count_in_use();
                 Ok(())
             }
             Err(error) => {
@@ -346,7 +417,11 @@ impl Half {
         len: usize,
     ) -> Result<(), StageError> {
         match memory.seal(len as u64) {
-            Ok(fd) => self.stage_handed_over(number, fd.as_fd()),
+            Ok(fd) => {
+                self.stage_handed_over(number, fd.as_fd())?;
+                self.count(sender::SEALED, len);
+                Ok(())
+            }
             Err(error) => {
                 self.pool.give_back(number);
                 Err(error.into())
@@ -366,6 +441,7 @@ impl Half {
         }
         // The descriptor is on its way, so the number is in use whatever comes.
         self.pool.sent(number);
+        self.count_in_use();
         self.ring
             .stage_reference(Frame::Sealed { index: number.index })
             .map_err(|error| ring_error(&self.core, error))
@@ -393,6 +469,9 @@ impl Half {
     pub(crate) fn publish(&mut self) {
         if self.ring.has_staged() {
             self.ring.publish();
+            self.counts.add(sender::INLINE, self.staged.messages);
+            self.counts.add(sender::INLINE + 1, self.staged.bytes);
+            self.staged = Traffic::default();
             self.core.ring_data();
         }
     }

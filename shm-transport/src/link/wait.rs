@@ -6,18 +6,24 @@ use shm_primitives::{
 };
 
 use super::core::LinkCore;
-use crate::{deadline::Deadline, os::futex, patience::Patience};
+use crate::{
+    deadline::Deadline,
+    ledger::{Sleep, SleepingHalf},
+    os::futex,
+    patience::Patience,
+};
 
 /// How one half of a link waits: asleep, in the end, until the peer rings or the link ends.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     sleeper: Sleeper<Mapped>,
     patience: Patience,
+    half: SleepingHalf,
 }
 
 impl Waiter {
-    pub(crate) fn new(sleeper: Sleeper<Mapped>, max_spin: Duration) -> Self {
-        Self { sleeper, patience: Patience::new(max_spin) }
+    pub(crate) fn new(sleeper: Sleeper<Mapped>, max_spin: Duration, half: SleepingHalf) -> Self {
+        Self { sleeper, patience: Patience::new(max_spin), half }
     }
 
     /// Calls `attempt` until it returns something, or until the deadline. `attempt`
@@ -29,12 +35,14 @@ impl Waiter {
         deadline: Deadline,
         attempt: A,
     ) -> Option<T> {
-        let Self { sleeper, patience } = self;
+        let Self { sleeper, patience, half } = self;
+        let half = *half;
         let sleep = |attempt: &mut A, deadline: Deadline| {
             let seen = sleeper.announce(SleepMode::Futex);
             let result = attempt();
             if result.is_none() && !deadline.has_passed() {
                 let bell = core.peer.mapped();
+                let _counted = Sleep::begin(&core.ledger, half);
                 let bell: (&AtomicU32, u32) = (bell.word32(sleeper.bell()), seen.0);
                 futex::wait_either(bell, core.end_word(), deadline.remaining());
             }

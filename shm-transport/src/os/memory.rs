@@ -21,7 +21,7 @@ use rustix::{
     },
     io::Errno,
 };
-use shm_primitives::Mapped;
+use shm_primitives::{Mapped, header::HEADER_SIZE};
 
 use super::forked::{NotForked, none_forked};
 use crate::error::{BadDescriptor, OsError};
@@ -195,6 +195,38 @@ pub(crate) fn map_sealed(fd: BorrowedFd<'_>, max: u64) -> Result<NotForked<Mmap>
     Ok(NotForked::new(map))
 }
 
+/// Maps memory of another process that it handed to nobody, found from outside, for reading.
+///
+/// It is accepted as what a peer hands over is, but that nothing can be allocated in it: what
+/// has holes is refused. Seals keep all of it as it is, so no access faults later.
+pub(crate) fn map_to_look(fd: BorrowedFd<'_>) -> Result<Segment, MapError> {
+    let stat = fstat(fd).map_err(|errno| OsError::new("examine memory", errno))?;
+    let size = stat.st_size as u64;
+    check_seals(fd, ONE_WRITER)?;
+    // A segment begins with its header, and its words are whole.
+    let allocated = (stat.st_blocks as u64).saturating_mul(512);
+    let least = size.next_multiple_of(8).max(HEADER_SIZE.into());
+    if size < least || allocated < size {
+        return Err(BadDescriptor::Size { found: size.min(allocated), expected: least }.into());
+    }
+    let _until_kept_from_children = none_forked();
+    let mapping = MmapOptions::new()
+        .len(size as usize)
+        .map_raw_read_only(&fd)
+        .map_err(|error| OsError::new("map shared memory", error))?;
+    Ok(Segment::new(mapping)?)
+}
+
+/// Maps the first `size` bytes of a file, which it has, for reading.
+pub(crate) fn map_file_to_look(fd: BorrowedFd<'_>, size: u64) -> Result<Segment, OsError> {
+    let _until_kept_from_children = none_forked();
+    let mapping = MmapOptions::new()
+        .len(size as usize)
+        .map_raw_read_only(&fd)
+        .map_err(|error| OsError::new("map a file", error))?;
+    Segment::new(mapping)
+}
+
 /// Why a descriptor was not mapped: the other side's fault, or this system's.
 #[derive(Debug)]
 pub(crate) enum MapError {
@@ -225,19 +257,7 @@ enum Size {
 /// are, and nobody can punch holes. Holes that are there are filled, because touching one
 /// can fail with a signal, where filling it fails with an error.
 fn check(fd: BorrowedFd<'_>, seals: SealFlags, size: Size) -> Result<u64, MapError> {
-    let found = fcntl_get_seals(fd).map_err(|errno| match errno {
-        // Not memory, or a descriptor by which nothing can be done.
-        Errno::INVAL | Errno::BADF => BadDescriptor::NotSealable.into(),
-        errno => MapError::from(OsError::new("examine memory", errno)),
-    })?;
-    if found != seals {
-        let (found, expected) = (found.bits(), seals.bits());
-        return Err(BadDescriptor::Seals { found, expected }.into());
-    }
-    let file_system = fstatfs(fd).map_err(|errno| OsError::new("examine memory", errno))?;
-    if file_system.f_type as u64 != TMPFS {
-        return Err(BadDescriptor::FileSystem.into());
-    }
+    check_seals(fd, seals)?;
     let stat = fstat(fd).map_err(|errno| OsError::new("examine memory", errno))?;
     let found = stat.st_size as u64;
     let (least, most) = match size {
@@ -252,6 +272,23 @@ fn check(fd: BorrowedFd<'_>, seals: SealFlags, size: Size) -> Result<u64, MapErr
         Err(Errno::BADF) => Err(BadDescriptor::ReadOnly.into()),
         Err(errno) => Err(OsError::new("allocate what the peer left out", errno).into()),
     }
+}
+
+fn check_seals(fd: BorrowedFd<'_>, seals: SealFlags) -> Result<(), MapError> {
+    let found = fcntl_get_seals(fd).map_err(|errno| match errno {
+        // Not memory, or a descriptor by which nothing can be done.
+        Errno::INVAL | Errno::BADF => BadDescriptor::NotSealable.into(),
+        errno => MapError::from(OsError::new("examine memory", errno)),
+    })?;
+    if found != seals {
+        let (found, expected) = (found.bits(), seals.bits());
+        return Err(BadDescriptor::Seals { found, expected }.into());
+    }
+    let file_system = fstatfs(fd).map_err(|errno| OsError::new("examine memory", errno))?;
+    if file_system.f_type as u64 != TMPFS {
+        return Err(BadDescriptor::FileSystem.into());
+    }
+    Ok(())
 }
 
 #[cfg(test)]

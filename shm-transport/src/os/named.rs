@@ -111,6 +111,11 @@ impl Directory {
         Ok(Self(fd))
     }
 
+    /// Opens a directory that is there.
+    pub(crate) fn open(path: &Path) -> Result<Self, NameError> {
+        Self::open_in(CWD, path)
+    }
+
     /// Opens a directory in this one.
     pub(crate) fn open_directory(&self, name: &str) -> Result<Self, NameError> {
         Self::open_in(self.0.as_fd(), name.as_ref())

@@ -1,13 +1,19 @@
 use shm_primitives::{
     header::{SegmentHeader, SegmentKind, goodbye_of},
     hub::HubGeometry,
+    ledger::{self, Ledger},
     outbox::OutboxGeometry,
 };
 
 use super::{Input, Region};
 
-const KINDS: [SegmentKind; 4] =
-    [SegmentKind::Outbox, SegmentKind::Hub, SegmentKind::FleetMembers, SegmentKind::FleetRing];
+const KINDS: [SegmentKind; 5] = [
+    SegmentKind::Outbox,
+    SegmentKind::Hub,
+    SegmentKind::Ledger,
+    SegmentKind::FleetMembers,
+    SegmentKind::FleetRing,
+];
 
 /// The first 128 bytes of a segment of any size. What is accepted as a header is written as
 /// the same bytes again; what is accepted as an outbox has all its parts inside the segment.
@@ -26,6 +32,11 @@ pub fn header(data: &[u8]) {
         goodbye_of(&memory);
         if kind == SegmentKind::Outbox {
             check_outbox(&memory, &header);
+        }
+        if let Ok(found) = Ledger::check(memory) {
+            assert_eq!(ledger::size(found.len()), size as u64);
+            // Whatever stands there, and beyond the end.
+            (0..=found.len()).for_each(|index| drop(found.read(index)));
         }
         if kind == SegmentKind::Hub {
             let _ = HubGeometry::check(&memory, header.incarnation);
