@@ -79,6 +79,7 @@ fn main() -> ExitCode {
         #[cfg(target_arch = "x86_64")]
         ["inject", operation, directory] => inject::run(operation, directory),
         ["forks", directory] => forks::run(directory),
+        ["forks-anew", path, other] => forks::attach_anew(path, other),
         ["stepped-guest", path, operation] => steps::guest(path, operation),
         ["stepped-host", path, operation] => steps::host(path, operation),
         ["stepped-attach", path, how] => steps::attach(path, how),
