@@ -57,7 +57,10 @@ fn main() -> ExitCode {
             mutations::run(progress, number(seed), number(first), number(last));
         }
         ["lease", path] => lease::run(path),
-        ["lease-in-namespace", path] => lease::in_namespace(path),
+        ["lease-in-namespace", path] => lease::in_namespace(path, lease::run),
+        ["guest-in-namespace", path] => {
+            lease::in_namespace(path, |path| guest::by_path(path, None));
+        }
         ["lease-churn", path, log] => lease::churn(path, log, true),
         ["lease-churn-on", path, log] => lease::churn(path, log, false),
         ["full", directory] => full::run(directory),
