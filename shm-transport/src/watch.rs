@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     os::fd::BorrowedFd,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -16,7 +16,14 @@ use std::{
 
 use rustix::event::epoll::EventFlags;
 
-use crate::{error::OsError, os::poll::Epoll};
+use crate::{
+    error::OsError,
+    os::{
+        background,
+        forked::{Origin, none_forked},
+        poll::Epoll,
+    },
+};
 
 /// What the watch tells about its descriptors.
 pub(crate) trait Watched: Send + Sync {
@@ -95,25 +102,32 @@ impl Watch {
     }
 }
 
-fn the_watch() -> Result<&'static Watch, OsError> {
-    static WATCH: OnceLock<Watch> = OnceLock::new();
-    static STARTED: Mutex<bool> = Mutex::new(false);
-    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
-    let watch = match WATCH.get() {
-        Some(watch) => watch,
-        None => {
-            let watch = Watch { epoll: Epoll::new()?, all: Mutex::default() };
-            WATCH.get_or_init(|| watch)
+/// The watch of this process, once it has one.
+///
+/// A child that was forked has none of its parent's threads, and makes a watch of its own: in
+/// the parent's its links would be taken for links of the parent.
+static WATCH: Mutex<Option<(Origin, Arc<Watch>)>> = Mutex::new(None);
+
+fn with_the_watch<T>(then: impl FnOnce(&mut Option<(Origin, Arc<Watch>)>) -> T) -> T {
+    // A child would find the lock held for ever.
+    let _until_unlocked = none_forked();
+    let mut watch = WATCH.lock().unwrap_or_else(PoisonError::into_inner);
+    watch.take_if(|(origin, _)| !origin.is_here());
+    then(&mut watch)
+}
+
+fn the_watch() -> Result<Arc<Watch>, OsError> {
+    with_the_watch(|there| {
+        if let Some((_, watch)) = there {
+            return Ok(Arc::clone(watch));
         }
-    };
-    if !*started {
-        thread::Builder::new()
-            .name("shm-watch".into())
-            .spawn(move || watch.run())
+        let watch = Arc::new(Watch { epoll: Epoll::new()?, all: Mutex::default() });
+        let running = Arc::clone(&watch);
+        background::start("shm-watch", move || running.run())
             .map_err(|error| OsError::new("start the death watch", error))?;
-        *started = true;
-    }
-    Ok(watch)
+        *there = Some((Origin::here(), Arc::clone(&watch)));
+        Ok(watch)
+    })
 }
 
 /// Watches a socket for `events`, and a process for its death, until they are forgotten.
@@ -135,7 +149,8 @@ pub(crate) fn watch(
 
 /// Ends the watch over them.
 pub(crate) fn forget(id: u64, socket: BorrowedFd<'_>, pidfd: Option<BorrowedFd<'_>>) {
-    let Ok(watch) = the_watch() else { return };
+    let there = with_the_watch(|there| there.as_ref().map(|(_, watch)| Arc::clone(watch)));
+    let Some(watch) = there else { return };
     if watch.all().remove(&id).is_some() {
         watch.epoll.remove(socket);
         if let Some(pidfd) = pidfd {

@@ -357,3 +357,39 @@ fn a_guest_killed_at_any_moment_leaves_a_prefix_of_what_it_sent() {
     }
     assert!(received > 0);
 }
+
+/// The kernel has no number for a process that cannot be seen from here, and a pidfd all the same.
+#[test]
+fn a_death_in_another_pid_namespace_is_seen_from_both_sides() {
+    let place = Place::new();
+    let mut host = place.small_host();
+    let mut inside = peer!("guest-in-namespace", host.path());
+    let answer = inside.answer();
+    if answer != "inside 1" {
+        println!("not shown: {answer}");
+        return;
+    }
+    let mut link = host.accept(WAIT).unwrap();
+    assert_eq!(inside.answer(), format!("attached {}", link.peer()));
+    assert!(![0, 1, inside.pid()].contains(&link.peer_pid()), "its number as it is here");
+    assert_eq!(inside.ask("peer-pid"), "0", "the host's number as it is there");
+    assert_eq!(inside.ask("send 0 3 20000"), "sent");
+    inside.kill();
+    for number in 0..3 {
+        assert!(pattern::matches(number, &link.recv(WAIT).unwrap().to_bytes()));
+    }
+    assert!(is_dead(&link.recv(Deadline::NEVER).map(drop)));
+
+    let other = Place::new();
+    let mut outside = peer!("host", other.hub());
+    assert_eq!(outside.answer(), "host");
+    let mut inside = peer!("guest-in-namespace", other.hub());
+    assert_eq!(inside.answer(), "inside 1");
+    assert_eq!(outside.ask("accept"), "accepted 1");
+    assert!(inside.answer().starts_with("attached"));
+    inside.tell("receive-for-ever");
+    thread::sleep(SOON);
+    outside.kill();
+    let answer = inside.answer();
+    assert!(answer.contains("PeerDead"), "{answer}");
+}

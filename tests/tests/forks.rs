@@ -71,6 +71,28 @@ fn a_forked_child_has_no_memory_and_costs_its_parent_nothing() {
     assert!(holder.is_running());
 }
 
+/// A child has none of its parent's threads, and its links are none of its parent's.
+#[test]
+fn a_forked_child_attaches_anew_learns_of_its_hosts_death_and_its_parent_does_not() {
+    let (place, other) = (Place::new(), Place::new());
+    let mut host = place.small_host();
+    let mut dying = peer!("host", other.hub());
+    assert_eq!(dying.answer(), "host");
+    let mut parent = peer!("forks-anew", place.hub(), other.hub());
+    let mut links = vec![host.accept(WAIT).expect("the parent, before it forks")];
+    assert_eq!(dying.ask("accept"), "accepted 1");
+    assert_eq!(parent.answer(), "attached");
+    links.push(host.accept(WAIT).expect("the parent, again"));
+    dying.kill();
+    assert_eq!(parent.answer(), "well");
+    for (link, message) in links.iter_mut().zip(["before", "after"]) {
+        assert_eq!(link.recv(WAIT).expect("its link goes on").to_bytes(), message);
+    }
+    drop(links);
+    assert_eq!(parent.answer(), "done");
+    parent.succeeds();
+}
+
 /// The files whose locks say that a host, an owner of data or a member of a fleet lives.
 fn is_lock(name: &str) -> bool {
     ["/hub.lock", "/data-shm", "/members"].iter().any(|lock| name.ends_with(lock))

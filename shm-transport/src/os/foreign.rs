@@ -8,10 +8,11 @@
 use std::{
     mem::ManuallyDrop,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    thread,
 };
 
 use rustix::fs::fcntl_get_seals;
+
+use super::background;
 
 /// A descriptor that a peer handed over.
 #[derive(Debug)]
@@ -41,8 +42,7 @@ pub(crate) fn close(mut descriptors: Vec<OwnedFd>) {
     // Only memory has seals, and it is closed at once.
     descriptors.retain(|descriptor| fcntl_get_seals(descriptor).is_err());
     if !descriptors.is_empty() {
-        let closer = thread::Builder::new().name("shm-close".into());
         // Without a thread they are closed here, with the closure that owns them.
-        let _ = closer.spawn(move || drop(descriptors));
+        let _ = background::start("shm-close", move || drop(descriptors));
     }
 }

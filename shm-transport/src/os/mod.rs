@@ -1,5 +1,6 @@
 //! What the operating system provides: one file for each of its means.
 
+pub(crate) mod background;
 pub(crate) mod connection;
 pub(crate) mod fence;
 pub(crate) mod foreign;

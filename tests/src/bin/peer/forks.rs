@@ -25,8 +25,8 @@ use shm_tests::{
     raw::{RawMemory, memory},
 };
 use shm_transport::{
-    Fleet, Guest, Host, Lease, LeasePolicy, Link, LinkConfig, LinkEvent, LinkSet, Message,
-    Publisher, Reservation, SealedPayload, SharedPayload, SlowGuest, Start, Subscriber,
+    Fleet, Guest, Host, Lease, LeasePolicy, Link, LinkConfig, LinkEnd, LinkEvent, LinkSet, Message,
+    Publisher, RecvError, Reservation, SealedPayload, SharedPayload, SlowGuest, Start, Subscriber,
     TopicConfig,
     fleet::{Cache, ClaimGuard, Claims, FleetRing},
     lease::Reader,
@@ -124,6 +124,35 @@ pub(crate) fn run(directory: &str) {
         say(&program.id().to_string());
         let _ = command();
         let _ = program.kill().and_then(|()| program.wait());
+    }
+}
+
+/// Attaches to a host, and forks a child that attaches to another one and stays until that is
+/// dead. Meanwhile the parent attaches again, and then sends over that link, too.
+pub(crate) fn attach_anew(path: &str, other: &str) {
+    let mut before = Guest::attach(path, WAIT).expect("attached");
+    // SAFETY: as in `in_child`.
+    match unsafe { fork() } {
+        Ok(ForkResult::Child) => {
+            let mut guest = Guest::attach(other, WAIT).expect("attached");
+            say("attached");
+            let end = guest.link.recv(WAIT).map(|message| message.len());
+            std::process::exit(match end {
+                Err(RecvError::Ended(LinkEnd::PeerDead)) => 0,
+                _ => 1,
+            });
+        }
+        Ok(ForkResult::Parent { child }) => {
+            let mut after = Guest::attach(path, WAIT).expect("attached");
+            say(&ended(child));
+            before.link.send(b"before", WAIT).expect("sent");
+            after.link.send(b"after", WAIT).expect("sent");
+            // Their host has them still.
+            assert!(matches!(before.link.recv(WAIT), Err(RecvError::Ended(LinkEnd::Departed))));
+            assert!(matches!(after.link.recv(WAIT), Err(RecvError::Ended(LinkEnd::Departed))));
+            say("done");
+        }
+        Err(error) => say(&format!("{error:?}")),
     }
 }
 

@@ -77,6 +77,7 @@ fn serve(attached: Result<Guest, AttachError>) {
             // Messages that may have gaps between them, until the end of the link.
             "gather" => gather(&mut guest),
             "missed" => guest.link.missed().to_string(),
+            "peer-pid" => guest.link.peer_pid().to_string(),
             "echo" => echo(&mut guest),
             "in-flight" => guest.link.sender.slots_in_flight().to_string(),
             "peers" => format!("{:?}", guest.peers()),

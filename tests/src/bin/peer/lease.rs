@@ -206,8 +206,8 @@ fn note(mut log: &File, line: &str) {
     log.write_all(line.as_bytes()).expect("logged");
 }
 
-/// Obeys commands as the first process of a pid namespace of its own.
-pub(crate) fn in_namespace(path: &str) {
+/// Does this as the first process of a pid namespace of its own.
+pub(crate) fn in_namespace(path: &str, what: impl FnOnce(&str)) {
     if let Err(error) = unshare(CloneFlags::CLONE_NEWPID) {
         return say(&format!("no namespace: {error}"));
     }
@@ -217,7 +217,7 @@ pub(crate) fn in_namespace(path: &str) {
             // Kills the child when the test kills its parent.
             prctl::set_pdeathsig(Signal::SIGKILL).expect("a signal");
             say(&format!("inside {}", std::process::id()));
-            run(path);
+            what(path);
         }
         Ok(ForkResult::Parent { child }) => {
             let _ = waitpid(child, None);

@@ -58,7 +58,10 @@ fn main() -> ExitCode {
             mutations::run(progress, number(seed), number(first), number(last));
         }
         ["lease", path] => lease::run(path),
-        ["lease-in-namespace", path] => lease::in_namespace(path),
+        ["lease-in-namespace", path] => lease::in_namespace(path, lease::run),
+        ["guest-in-namespace", path] => {
+            lease::in_namespace(path, |path| guest::by_path(path, None));
+        }
         ["lease-churn", path, log] => lease::churn(path, log, true),
         ["lease-churn-on", path, log] => lease::churn(path, log, false),
         ["full", directory] => full::run(directory),
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         #[cfg(target_arch = "x86_64")]
         ["inject", operation, directory] => inject::run(operation, directory),
         ["forks", directory] => forks::run(directory),
+        ["forks-anew", path, other] => forks::attach_anew(path, other),
         ["stepped-guest", path, operation] => steps::guest(path, operation),
         ["stepped-host", path, operation] => steps::host(path, operation),
         ["stepped-attach", path, how] => steps::attach(path, how),
