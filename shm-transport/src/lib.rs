@@ -90,6 +90,7 @@ mod os;
 mod patience;
 mod rendezvous;
 mod spawn;
+pub mod stream;
 mod vain;
 mod watch;
 mod wire;

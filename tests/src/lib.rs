@@ -5,6 +5,7 @@
 //! long enough for a machine that is busy with other things.
 
 pub mod attempt;
+pub mod bytes;
 pub mod chaos;
 pub mod counts;
 pub mod creators;

@@ -96,14 +96,7 @@ impl<'a> SendGrant<'a> {
         let memory = std::mem::replace(&mut self.memory, Memory::Spent);
         let half = &mut *self.half;
         let staged = match memory {
-            Memory::Ring { .. } => match half.ring.grant(self.len as u32) {
-                // The same bytes as before: the ring has not moved since.
-                Ok(grant) => {
-                    grant.commit(used as u32);
-                    Ok(())
-                }
-                Err(_) => Err(StageError::Failed(SendError::Full)),
-            },
+            Memory::Ring { .. } => half.stage_in_place(self.len, used),
             Memory::Slot { slot, .. } => half.stage_slot(slot, used),
             Memory::Sealed { number, .. } if used == 0 => {
                 half.pool.give_back(number);
