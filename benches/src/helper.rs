@@ -9,8 +9,8 @@ use std::{
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::{
-    attach, broadcast, dense, fanin, footprint, newest, patience::WAIT, processors::pin,
-    system::Error,
+    asynchronous, attach, broadcast, dense, fanin, footprint, newest, patience::WAIT,
+    processors::pin, system::Error,
 };
 
 /// What another process of a benchmark does.
@@ -28,6 +28,8 @@ pub enum Task {
     Newest(newest::ReaderOptions),
     /// Answers messages, after some work.
     Dense(dense::GuestOptions),
+    /// Answers messages in a task.
+    Async(asynchronous::GuestOptions),
 }
 
 /// What another process of a benchmark is told.
@@ -51,6 +53,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         Task::Broadcast(options) => broadcast::run_reader(options),
         Task::Newest(options) => newest::run_reader(options),
         Task::Dense(options) => dense::run_guest(options),
+        Task::Async(options) => asynchronous::run_guest(options),
     }
 }
 

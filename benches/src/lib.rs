@@ -3,6 +3,7 @@
 //! are in `benches/`.
 #![deny(unsafe_code)]
 
+mod asynchronous;
 mod attach;
 mod broadcast;
 mod burst;
@@ -57,6 +58,9 @@ pub enum Command {
     /// How long it takes to wake a receiver that sleeps, beside a bare futex, and that dense
     /// traffic never sleeps.
     Wake(wake::Options),
+    /// Round trips between tasks of two processes, parked on every message and polling first,
+    /// beside a Unix socket of the same runtime.
+    Async(asynchronous::Options),
     /// Another process of one of these.
     #[command(hide = true)]
     Helper(helper::Options),
@@ -86,6 +90,7 @@ pub fn run(command: &Command, peers: &[&dyn System], path: &[&str]) -> Result<Ex
         Command::Fanin(options) => fanin::run(options, path)?,
         Command::Attach(options) => attach::run(options, path)?,
         Command::Footprint(options) => footprint::run(options, path)?,
+        Command::Async(options) => asynchronous::run(options, path)?,
         Command::Floors(options) => floors_report::run(options, path)?,
         Command::Helper(options) => helper::run(options)?,
         Command::Peer(options) => far::run_process(options, &options::all(peers))?,

@@ -1,7 +1,9 @@
 use std::{
+    ops::Deref,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
 };
 
 use rustix::{event::PollFlags, io::Errno};
@@ -17,13 +19,21 @@ use shm_primitives::{
 
 use crate::{
     broadcast::{Subscriber, Subscriptions, TypedSubscriber, Value},
+    config::LinkGeometry,
     credentials::CredentialsPolicy,
     deadline::Deadline,
     error::{AttachError, BadDescriptor, DetachError, OsError, TopicError},
     hub::{PeerEntry, entries_in_use},
     link::{Link, LinkParts, core::PeerProcess, new_outbox},
-    os::{connection::Connection, fence, foreign::Foreign, memory, poll, process, socket},
-    rendezvous, spawn,
+    os::{
+        connection::Connection,
+        fence,
+        foreign::Foreign,
+        memory::{self, Segment},
+        poll, process, socket,
+    },
+    rendezvous::{CONNECT_PAUSE, Connecting},
+    spawn,
     wire::{self, Hello, Refusal, Welcome},
 };
 
@@ -44,8 +54,23 @@ use crate::{
 pub struct Guest {
     /// The link to the host.
     pub link: Link,
-    hub: PeerTable<Mapped>,
+    pub(crate) hub: GuestHub,
+}
+
+/// What a guest sees of its hub, beside its link.
+#[derive(Debug)]
+pub struct GuestHub {
+    peers: PeerTable<Mapped>,
     subscriptions: Arc<Subscriptions>,
+}
+
+/// The hub that it is attached to.
+impl Deref for Guest {
+    type Target = GuestHub;
+
+    fn deref(&self) -> &GuestHub {
+        &self.hub
+    }
 }
 
 /// How a guest attaches.
@@ -83,16 +108,24 @@ impl GuestBuilder {
     ) -> Result<Guest, AttachError> {
         let deadline = deadline.into().fixed();
         let path = path.as_ref();
-        let socket = rendezvous::connect_to(path, deadline)?;
-        self.attach_over(socket, Some(path.to_owned()), deadline)
+        let mut connecting = Connecting::new(path)?;
+        let socket = loop {
+            match connecting.attempt()? {
+                Ok(socket) => break socket,
+                Err(_) if deadline.has_passed() => return Err(AttachError::TimedOut),
+                Err(later) => connecting = later,
+            }
+            thread::sleep(CONNECT_PAUSE);
+        };
+        self.begin(socket, Some(path.to_owned()))?.wait(deadline)
     }
 
-    fn attach_over(
+    /// Begins to attach over a connection.
+    pub(crate) fn begin(
         self,
         socket: OwnedFd,
         path: Option<PathBuf>,
-        deadline: Deadline,
-    ) -> Result<Guest, AttachError> {
+    ) -> Result<Attaching, AttachError> {
         let credentials = process::credentials_of(socket.as_fd())?;
         let trusted = match &self.policy {
             Some(policy) => policy.permits(&credentials),
@@ -104,25 +137,82 @@ impl GuestBuilder {
         let fences = fence::register();
         let hello = Hello { version: wire::VERSION, fences, ticket: self.ticket };
         tell(&socket, &hello.encode(), &[])?;
-        let not_a_hub = || path.map_or(AttachError::HostGone, AttachError::NotAHub);
+        Ok(Attaching { socket, pid: credentials.pid, path, entering: None })
+    }
+}
 
-        let mut message = [0; wire::MAX_MESSAGE];
-        let (message, descriptors) = hear(&socket, &mut message, deadline)?;
-        let Some(welcome) = Welcome::decode(message) else { return Err(not_a_hub()) };
-        let pidfd = process::pidfd_of(socket.as_fd(), credentials.pid);
-        let process = PeerProcess { pid: credentials.pid, pidfd };
-        Self::enter(welcome?, descriptors, socket, process, deadline)
+/// An attach that is going on.
+#[derive(Debug)]
+pub(crate) struct Attaching {
+    socket: OwnedFd,
+    pid: u32,
+    path: Option<PathBuf>,
+    /// What the host's welcome brought, when the entry is claimed.
+    entering: Option<Box<Entering>>,
+}
+
+/// Everything that makes a guest, but the host's last word.
+#[derive(Debug)]
+struct Entering {
+    own: Segment,
+    peer_outbox: Segment,
+    geometry: LinkGeometry,
+    fences: bool,
+    peer: PeerId,
+    segment: Segment,
+    hub: HubGeometry,
+    control: Option<Foreign>,
+}
+
+impl Attaching {
+    fn wait(mut self, deadline: Deadline) -> Result<Guest, AttachError> {
+        loop {
+            self = match self.advance()? {
+                Ok(guest) => return Ok(guest),
+                Err(_) if deadline.has_passed() => return Err(AttachError::TimedOut),
+                Err(later) => later,
+            };
+            poll::poll(self.socket.as_fd(), PollFlags::IN, deadline.remaining());
+        }
     }
 
+    /// Goes on as far as the host's answers allow: the guest, or what is to be gone on with
+    /// when the socket is readable.
+    pub(crate) fn advance(mut self) -> Result<Result<Guest, Self>, AttachError> {
+        let mut message = [0; wire::MAX_MESSAGE];
+        if self.entering.is_none() {
+            let Some((message, descriptors)) = hear(&self.socket, &mut message)? else {
+                return Ok(Err(self));
+            };
+            let Some(welcome) = Welcome::decode(message) else {
+                return Err(self.path.map_or(AttachError::HostGone, AttachError::NotAHub));
+            };
+            self.entering = Some(Box::new(Entering::new(welcome?, descriptors, &self.socket)?));
+        }
+        let Some((message, _)) = hear(&self.socket, &mut message)? else { return Ok(Err(self)) };
+        match self.entering {
+            Some(entering) if message == wire::admitted() => {
+                entering.enter(self.socket, self.pid).map(Ok)
+            }
+            _ => Err(AttachError::HostGone),
+        }
+    }
+
+    /// The connection, which is readable when there is something to go on with.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+}
+
+impl Entering {
     /// Maps and checks what the host handed over, and claims the entry with an outbox of
     /// its own.
-    fn enter(
+    fn new(
         welcome: Welcome,
         descriptors: Vec<Foreign>,
-        socket: OwnedFd,
-        process: PeerProcess,
-        deadline: Deadline,
-    ) -> Result<Guest, AttachError> {
+        socket: &OwnedFd,
+    ) -> Result<Self, AttachError> {
         let Welcome { peer, incarnation, fences, hub_size, topics, link: geometry } = welcome;
         let mut descriptors = descriptors.into_iter();
         let (Some(hub), Some(outbox)) = (descriptors.next(), descriptors.next()) else {
@@ -135,33 +225,34 @@ impl GuestBuilder {
         let size = geometry.outbox.total_size();
         let segment = memory::map_as_reader(hub.as_fd(), hub_size)?;
         let peer_outbox = memory::map_as_reader(outbox.as_fd(), size)?;
-        let hub_geometry = HubGeometry::check(&segment.mapped(), incarnation)?;
+        let hub = HubGeometry::check(&segment.mapped(), incarnation)?;
         let outbox = OutboxGeometry::check(&peer_outbox.mapped(), incarnation)?;
-        if topics == hub_geometry.topics().is_empty() || outbox != geometry.outbox {
+        if topics == hub.topics().is_empty() || outbox != geometry.outbox {
             return Err(HeaderError::Geometry(GeometryError::Layout).into());
         }
         let (own, descriptor) = new_outbox(&geometry, incarnation)?;
-        tell(&socket, &wire::claim(), &[descriptor.as_fd()])?;
-        let mut message = [0; wire::MAX_MESSAGE];
-        let (message, _) = hear(&socket, &mut message, deadline)?;
-        if message != wire::admitted() {
-            return Err(AttachError::HostGone);
-        }
-        let hub = hub_geometry.peer_table(segment.mapped());
+        tell(socket, &wire::claim(), &[descriptor.as_fd()])?;
+        Ok(Self { own, peer_outbox, geometry, fences, peer, segment, hub, control })
+    }
+
+    fn enter(self, socket: OwnedFd, pid: u32) -> Result<Guest, AttachError> {
+        let Self { own, peer_outbox, geometry, fences, peer, segment, hub, control } = self;
+        let pidfd = process::pidfd_of(socket.as_fd(), pid);
+        let peers = hub.peer_table(segment.mapped());
         let link = Link::new(LinkParts {
             own,
             peer_outbox,
             geometry,
             socket: Connection::new(socket),
-            process,
+            process: PeerProcess { pid, pidfd },
             peer_fences: fences,
             peer,
             entry: None,
         })?;
         tracing::debug!(%peer, "attached to a host");
         let core = Arc::clone(&link.sender.half.core);
-        let subscriptions = Subscriptions::new(segment, hub_geometry, core, control);
-        Ok(Guest { link, hub, subscriptions: Arc::new(subscriptions) })
+        let subscriptions = Arc::new(Subscriptions::new(segment, hub, core, control));
+        Ok(Guest { link, hub: GuestHub { peers, subscriptions } })
     }
 }
 
@@ -187,7 +278,7 @@ impl Guest {
     /// [`GuestBuilder::attach`].
     pub fn attach_inherited(deadline: impl Into<Deadline>) -> Result<Self, AttachError> {
         let socket = spawn::take_inherited_socket()?;
-        Self::builder().attach_over(socket, None, deadline.into().fixed())
+        Self::builder().begin(socket, None)?.wait(deadline.into().fixed())
     }
 
     /// An attach that is to be configured first.
@@ -196,10 +287,22 @@ impl Guest {
         GuestBuilder::default()
     }
 
+    /// Says goodbye, waits until the host has read everything that was sent, and closes
+    /// the link.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::detach`].
+    pub fn detach(self, deadline: impl Into<Deadline>) -> Result<(), DetachError> {
+        self.link.detach(deadline)
+    }
+}
+
+impl GuestHub {
     /// All peers of the hub that are reserved, attached or leaving.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerEntry> {
-        entries_in_use(&self.hub)
+        entries_in_use(&self.peers)
     }
 
     /// Follows a topic of the host, from `start` on.
@@ -244,16 +347,6 @@ impl Guest {
     pub fn host_is_leaving(&self) -> bool {
         goodbye_of(&self.subscriptions.segment.mapped()).is_some()
     }
-
-    /// Says goodbye, waits until the host has read everything that was sent, and closes
-    /// the link.
-    ///
-    /// # Errors
-    ///
-    /// As [`Link::detach`].
-    pub fn detach(self, deadline: impl Into<Deadline>) -> Result<(), DetachError> {
-        self.link.detach(deadline)
-    }
 }
 
 fn tell(
@@ -272,25 +365,22 @@ fn tell(
     }
 }
 
-/// The host's next word, and the descriptors that came with it; an error if it refuses.
+/// The host's next word, if it has come, and the descriptors that came with it; an error if it
+/// refuses.
 fn hear<'a>(
     socket: &OwnedFd,
     message: &'a mut [u8],
-    deadline: Deadline,
-) -> Result<(&'a [u8], Vec<Foreign>), AttachError> {
-    let answer = loop {
-        match socket::receive(socket.as_fd(), message) {
-            Ok(Some(answer)) => break answer,
-            Ok(None) => return Err(AttachError::HostGone),
-            Err(Errno::AGAIN) if deadline.has_passed() => return Err(AttachError::TimedOut),
-            Err(Errno::AGAIN) => poll::poll(socket.as_fd(), PollFlags::IN, deadline.remaining()),
-            Err(errno) => return Err(OsError::new("receive the host's answer", errno).into()),
-        }
+) -> Result<Option<(&'a [u8], Vec<Foreign>)>, AttachError> {
+    let answer = match socket::receive(socket.as_fd(), message) {
+        Ok(Some(answer)) => answer,
+        Ok(None) => return Err(AttachError::HostGone),
+        Err(Errno::AGAIN) => return Ok(None),
+        Err(errno) => return Err(OsError::new("receive the host's answer", errno).into()),
     };
     let message = message.get(..answer.len).unwrap_or_default();
     match Refusal::decode(message) {
         Some(refusal) => Err(refused(refusal)),
-        None => Ok((message, answer.descriptors)),
+        None => Ok(Some((message, answer.descriptors))),
     }
 }
 

@@ -180,23 +180,38 @@ impl Host {
     /// for lack of memory or descriptors; the host goes on.
     pub fn accept(&mut self, deadline: impl Into<Deadline>) -> Result<Link, AcceptError> {
         let deadline = deadline.into().fixed();
-        let mut ready = Vec::new();
         for round in 0u32.. {
             if let Some(link) = self.attached.pop_front() {
                 return Ok(link);
             }
-            ready.clear();
-            let door = &self.hub.0.door;
-            door.epoll.wait(&mut ready, deadline.remaining_at_most(door.next_expiry()))?;
-            self.hub.0.admit_guests(&self.rendezvous, &ready, &mut self.attached)?;
+            let quiet = self.let_in(deadline)?;
             // An attach takes several rounds; a storm of them must not hold a caller that
             // does not want to wait.
-            let idle = ready.is_empty() || round >= MAX_ROUNDS;
+            let idle = quiet || round >= MAX_ROUNDS;
             if idle && self.attached.is_empty() && deadline.has_passed() {
                 break;
             }
         }
         Err(AcceptError::TimedOut)
+    }
+
+    /// Lets in who has come by now, or comes first until `deadline`; returns whether nobody has.
+    fn let_in(&mut self, deadline: Deadline) -> Result<bool, AcceptError> {
+        let mut ready = Vec::new();
+        let door = &self.hub.0.door;
+        door.epoll.wait(&mut ready, deadline.remaining_at_most(door.next_expiry()))?;
+        self.hub.0.admit_guests(&self.rendezvous, &ready, &mut self.attached)?;
+        Ok(ready.is_empty())
+    }
+
+    /// A round of [`accept`](Self::accept) that does not wait: the next link, or whether nobody
+    /// is at the door.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn look(&mut self) -> Result<Result<Link, bool>, AcceptError> {
+        match self.attached.pop_front() {
+            Some(link) => Ok(Ok(link)),
+            None => self.let_in(Deadline::NOW).map(Err),
+        }
     }
 
     /// The link of the next guest, if one has attached.

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -147,6 +147,13 @@ impl Hub {
         for topic in &self.0.topics {
             topic.wake_all();
         }
+    }
+}
+
+/// The descriptor that is readable when somebody wants to come in.
+impl AsFd for HubCore {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.door.epoll.as_fd()
     }
 }
 

@@ -69,6 +69,8 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("shm-transport supports Linux only: it is built on memfd, futex and pidfd");
 
+#[cfg(feature = "tokio")]
+pub mod asynchronous;
 mod broadcast;
 mod config;
 mod credentials;
@@ -109,13 +111,13 @@ pub use error::{
 };
 pub use fan_out::{FanOut, Missed, SlowGuest};
 pub use fleet::Fleet;
-pub use guest::{Guest, GuestBuilder};
+pub use guest::{Guest, GuestBuilder, GuestHub};
 pub use host::{Host, HostBuilder};
 pub use hub::{Hub, PeerEntry, Reservation};
 pub use lease::{Lease, LeaseError, LeasePolicy};
 pub use link::{
-    CHUNK, Heartbeat, Link, Message, Receiver, SealedPayload, SendGrant, Sender, SharedPayload,
-    Vitality,
+    Armed, CHUNK, Heartbeat, Link, Message, Receiver, SealedPayload, SendGrant, Sender,
+    SharedPayload, Vitality,
 };
 pub use link_set::{LinkEvent, LinkKey, LinkSet};
 pub use spawn::{CommandExt, SpawnedGuest};

@@ -78,33 +78,16 @@ impl Patience {
         let deadline = deadline.fixed();
         let start = Instant::now();
         let spin = deadline.remaining_at_most(Some(self.spin)).unwrap_or_default();
-        while start.elapsed() < spin {
-            for _ in 0..POLLS {
-                if let Some(result) = attempt() {
-                    self.spin = self.max_spin.min(self.spin.saturating_mul(2));
-                    self.next_untried = 0;
-                    return Some(result);
-                }
-                std::hint::spin_loop();
-            }
+        if let Some(result) = self.poll_for(spin, start, &mut attempt) {
+            return Some(result);
         }
         if deadline.has_passed() {
             return None;
         }
-        if self.spin == self.max_spin {
-            self.untried = self.next_untried;
-            self.next_untried = MOST_UNTRIED.min(self.next_untried * 2 + 1);
-        }
-        self.spin = self.max_spin.min(MIN_SPIN.max(self.spin / 2));
+        self.polled_in_vain();
         loop {
             if let Some(result) = sleep(&mut attempt, deadline) {
-                // The full time might have been enough.
-                if start.elapsed() < self.max_spin {
-                    match self.untried.checked_sub(1) {
-                        Some(less) => self.untried = less,
-                        None => self.spin = self.max_spin,
-                    }
-                }
+                self.slept(start);
                 self.vain.forget();
                 return Some(result);
             }
@@ -118,6 +101,62 @@ impl Patience {
                 }
             }
         }
+    }
+}
+
+impl Patience {
+    /// Polls for `spin` from `start` on.
+    fn poll_for<T>(
+        &mut self,
+        spin: Duration,
+        start: Instant,
+        attempt: &mut impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        while start.elapsed() < spin {
+            for _ in 0..POLLS {
+                if let Some(result) = attempt() {
+                    self.spin = self.max_spin.min(self.spin.saturating_mul(2));
+                    self.next_untried = 0;
+                    return Some(result);
+                }
+                std::hint::spin_loop();
+            }
+        }
+        None
+    }
+
+    fn polled_in_vain(&mut self) {
+        if self.spin == self.max_spin {
+            self.untried = self.next_untried;
+            self.next_untried = MOST_UNTRIED.min(self.next_untried * 2 + 1);
+        }
+        self.spin = self.max_spin.min(MIN_SPIN.max(self.spin / 2));
+    }
+
+    /// What was waited for from `start` on came after a sleep.
+    pub(crate) fn slept(&mut self, start: Instant) {
+        // The full time might have been enough.
+        if start.elapsed() < self.max_spin {
+            match self.untried.checked_sub(1) {
+                Some(less) => self.untried = less,
+                None => self.spin = self.max_spin,
+            }
+        }
+    }
+
+    /// Polls from `start` on, for the time that is due, for a caller that sleeps in a way of its
+    /// own and then calls [`slept`](Self::slept).
+    #[cfg(feature = "tokio")]
+    pub(crate) fn poll<T>(
+        &mut self,
+        start: Instant,
+        mut attempt: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        let found = self.poll_for(self.spin, start, &mut attempt);
+        if found.is_none() {
+            self.polled_in_vain();
+        }
+        found
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process,
+    time::Duration,
 };
 
 use rustix::{
@@ -23,7 +24,6 @@ use rustix::{
 };
 
 use crate::{
-    deadline::Deadline,
     error::{AttachError, CreateError, OsError, PathError},
     os::{
         connection::Connection,
@@ -102,32 +102,48 @@ impl Drop for Rendezvous {
     }
 }
 
-/// Connects to the host at `path`.
-pub(crate) fn connect_to(path: &Path, deadline: Deadline) -> Result<OwnedFd, AttachError> {
-    check_path(path)?;
-    let address =
-        SocketAddrUnix::new(path).map_err(|errno| OsError::new("use the hub's path", errno))?;
-    let socket = socket::new()?;
-    loop {
-        match connect(&socket, &address) {
-            Ok(()) => return Ok(socket),
-            Err(Errno::INTR) => {}
-            // Its queue of guests is full.
-            Err(Errno::AGAIN) if !deadline.has_passed() => {
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
-            Err(Errno::AGAIN) => return Err(AttachError::TimedOut),
-            Err(Errno::NOENT | Errno::NOTDIR) => return Err(AttachError::NoHost(path.to_owned())),
-            Err(Errno::ACCESS | Errno::PERM) => return Err(AttachError::NotPermitted),
-            Err(Errno::PROTOTYPE) => return Err(AttachError::NotAHub(path.to_owned())),
-            Err(Errno::CONNREFUSED) => {
-                let socket = fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
-                let path = path.to_owned();
-                let error =
-                    if socket { AttachError::HostDead(path) } else { AttachError::NotAHub(path) };
-                return Err(error);
-            }
-            Err(errno) => return Err(OsError::new("connect to the host", errno).into()),
+/// How long to wait when the host's queue of guests is full.
+pub(crate) const CONNECT_PAUSE: Duration = Duration::from_millis(1);
+
+/// A connection to the host at a path, to be made.
+#[derive(Debug)]
+pub(crate) struct Connecting<'a> {
+    path: &'a Path,
+    address: SocketAddrUnix,
+    socket: OwnedFd,
+}
+
+impl<'a> Connecting<'a> {
+    pub(crate) fn new(path: &'a Path) -> Result<Self, AttachError> {
+        check_path(path)?;
+        let address =
+            SocketAddrUnix::new(path).map_err(|errno| OsError::new("use the hub's path", errno))?;
+        Ok(Self { path, address, socket: socket::new()? })
+    }
+
+    /// Connects, unless the host's queue of guests is full: then it is to be tried again.
+    pub(crate) fn attempt(self) -> Result<Result<OwnedFd, Self>, AttachError> {
+        let path = self.path;
+        loop {
+            return match connect(&self.socket, &self.address) {
+                Ok(()) => Ok(Ok(self.socket)),
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => Ok(Err(self)),
+                Err(Errno::NOENT | Errno::NOTDIR) => Err(AttachError::NoHost(path.to_owned())),
+                Err(Errno::ACCESS | Errno::PERM) => Err(AttachError::NotPermitted),
+                Err(Errno::PROTOTYPE) => Err(AttachError::NotAHub(path.to_owned())),
+                Err(Errno::CONNREFUSED) => {
+                    let is_socket = |m: fs::Metadata| m.file_type().is_socket();
+                    let socket = fs::symlink_metadata(path).is_ok_and(is_socket);
+                    let path = path.to_owned();
+                    Err(if socket {
+                        AttachError::HostDead(path)
+                    } else {
+                        AttachError::NotAHub(path)
+                    })
+                }
+                Err(errno) => Err(OsError::new("connect to the host", errno).into()),
+            };
         }
     }
 }

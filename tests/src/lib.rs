@@ -22,6 +22,7 @@ pub mod raw_host;
 pub mod service;
 pub mod steps;
 pub mod store;
+pub mod tasks;
 
 use std::{
     env, fs,

@@ -141,6 +141,26 @@ fn messages_between_processes_that_are_awake_take_no_system_call() {
     }
 }
 
+/// Tasks leave each other their turns: after 128 operations the runtime looks at its descriptors,
+/// which is its system call. There is no other.
+#[test]
+fn messages_between_tasks_that_are_awake_take_no_system_call_of_their_own() {
+    if std::thread::available_parallelism().is_ok_and(|processors| processors.get() < 2) {
+        println!("skipped: two processes that do not sleep need two processors");
+        return;
+    }
+    let place = Place::new();
+    let round_trips = MESSAGES / 2;
+    let calls = calls_between_marks(["host", "guest"].map(|role| {
+        peer_command!("messages-in-a-task", place.hub(), role, &round_trips.to_string())
+    }));
+    say("between tasks", 2 * round_trips, &calls);
+    for calls in &calls {
+        assert!(calls.iter().all(|&call| call == libc::SYS_epoll_wait), "{calls:?}");
+        assert!(calls.len() as u64 <= round_trips / 64 + 2, "{} calls", calls.len());
+    }
+}
+
 /// With work of 5 µs before each message and the default limit of spinning. When the machine
 /// is busy with other things, one side is not running for longer than that limit and the other
 /// one sleeps; the tracer, too, takes its time on one of the processors. So the count is

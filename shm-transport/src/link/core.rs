@@ -19,6 +19,8 @@ use shm_primitives::{
 };
 
 use super::inbox::{self, Drained, Inbox};
+#[cfg(feature = "tokio")]
+use super::tasks::Tasks;
 use crate::{
     config::LinkGeometry,
     error::{Corruption, LinkEnd, OsError},
@@ -74,6 +76,9 @@ pub(crate) struct LinkCore {
     ending: Mutex<()>,
     corruption: OnceLock<Corruption>,
     heartbeat: AtomicU64,
+    /// Who is woken when something came over the socket, and when the link ends.
+    #[cfg(feature = "tokio")]
+    pub(crate) tasks: Arc<Tasks>,
     /// The host's side of a link has an entry in the hub; a guest's has none.
     entry: Option<Box<dyn Registration>>,
 }
@@ -112,6 +117,8 @@ impl LinkCore {
             ending: Mutex::new(()),
             corruption: OnceLock::new(),
             heartbeat: AtomicU64::new(0),
+            #[cfg(feature = "tokio")]
+            tasks: Arc::default(),
             entry,
         }
     }
@@ -272,6 +279,8 @@ impl LinkCore {
             // Release: with the Acquire of `check_open`.
             self.state.store(state, Ordering::Release);
             futex::wake_private(&self.state);
+            #[cfg(feature = "tokio")]
+            self.tasks.wake_all();
         }
     }
 
@@ -291,6 +300,13 @@ impl LinkCore {
 
     /// Says goodbye: nothing more will be sent. What was sent stays to be read.
     pub(crate) fn say_goodbye(&self) {
+        self.leave_goodbye();
+        // Once for a link, whoever sleeps there: who waits for nothing but the end has not
+        // announced a sleep.
+        self.wake(SleepMode::Socket, DATA_BELL);
+    }
+
+    fn leave_goodbye(&self) {
         say_goodbye(&self.own.mapped(), Goodbye::Graceful);
         self.ring_data();
         self.ring_space();
@@ -314,7 +330,8 @@ impl LinkCore {
     pub(crate) fn close(&self) {
         self.conclude(CLOSED, || {});
         if goodbye_of(&self.own.mapped()).is_none() {
-            self.say_goodbye();
+            // The hang-up wakes whoever waits for the end.
+            self.leave_goodbye();
         }
         socket::hang_up(self.socket.as_fd());
         if let Some(entry) = &self.entry {
@@ -326,6 +343,13 @@ impl LinkCore {
     pub(crate) fn drain_socket(&self) {
         // Whoever needs what is not there will find out.
         let _ = self.drain(&mut self.inbox(), inbox::SOME);
+    }
+
+    /// [`drain_socket`](Self::drain_socket) for one of the [tasks](Tasks): the others are woken.
+    /// Returns whether all was read.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn drain_for_tasks(&self) -> Result<bool, OsError> {
+        self.drain(&mut self.inbox(), inbox::SOME)
     }
 
     /// Something that the peer handed over, which `take` finds in the inbox; `None` if it
@@ -340,7 +364,7 @@ impl LinkCore {
         }
         let drained = self.drain(&mut inbox, inbox::ALL);
         match take(&mut inbox) {
-            None => drained.map(|()| None),
+            None => drained.map(|_| None),
             found => Ok(found),
         }
     }
@@ -354,10 +378,14 @@ impl LinkCore {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn drain(&self, inbox: &mut Inbox, most: usize) -> Result<(), OsError> {
-        match inbox.drain(self.socket.as_fd(), most) {
+    /// Returns whether nothing is left to be read.
+    fn drain(&self, inbox: &mut Inbox, most: usize) -> Result<bool, OsError> {
+        let drained = inbox.drain(self.socket.as_fd(), most);
+        #[cfg(feature = "tokio")]
+        self.tasks.socket_was_read();
+        match drained {
             Ok(Drained::Empty) => {}
-            Ok(Drained::Enough) if most < inbox::ALL => {}
+            Ok(Drained::Enough) if most < inbox::ALL => return Ok(false),
             Ok(Drained::Enough) => {
                 self.end(LinkEnd::Corrupt(Corruption::Socket));
             }
@@ -367,7 +395,7 @@ impl LinkCore {
                 self.end(LinkEnd::Corrupt(corruption));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Counts a sign of life of this side.

@@ -7,12 +7,14 @@ mod inbox;
 mod message;
 mod open;
 mod receiver;
-mod reception;
+pub(crate) mod reception;
 mod sealed;
 pub(crate) mod sender;
 mod shared;
 mod slot;
 pub(crate) mod staging;
+#[cfg(feature = "tokio")]
+pub(crate) mod tasks;
 pub(crate) mod wait;
 
 use std::{
@@ -37,7 +39,7 @@ pub use self::{
     message::{CHUNK, Message},
     receiver::Receiver,
     sealed::SealedPayload,
-    sender::Sender,
+    sender::{Armed, Sender},
     shared::SharedPayload,
 };
 use crate::{
@@ -275,7 +277,8 @@ impl Link {
     }
 }
 
-/// The descriptor that becomes readable as [`Receiver::arm`] says: the link's socket.
+/// The descriptor that becomes readable as [`Receiver::arm`] and [`Sender::arm`] say: the link's
+/// socket.
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.core().as_fd()
@@ -284,6 +287,13 @@ impl AsFd for Link {
 
 /// The descriptor that becomes readable as [`Receiver::arm`] says: the link's socket.
 impl AsFd for Receiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.half.core.as_fd()
+    }
+}
+
+/// The descriptor that becomes readable as [`Sender::arm`] says: the link's socket.
+impl AsFd for Sender {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.half.core.as_fd()
     }

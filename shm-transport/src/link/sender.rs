@@ -11,7 +11,7 @@ use super::{
     grant::SendGrant,
     open::Open,
     shared::SharedPayload,
-    staging::{Blocked, Growth, Half, StageError, ring_error},
+    staging::{Blocked, Growth, Half, StageError},
     wait::Waiter,
 };
 use crate::{
@@ -36,6 +36,21 @@ const PUBLISH_AT: usize = 4 << 10;
 pub struct Sender {
     pub(crate) half: Half,
     pub(crate) waiter: Waiter,
+}
+
+/// How a sender is to wait for room: see [`Sender::arm`].
+#[must_use = "it says whether the descriptor can be waited for"]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Armed {
+    /// There is nothing to wait for: send now, or learn that the link is over. The descriptor
+    /// may stay quiet.
+    Ready,
+    /// The descriptor becomes readable when there may be room, and when the link ends.
+    Waiting,
+    /// The system takes no more descriptors for the peer just now, and nobody tells when it
+    /// does: try again in a millisecond. This can happen to messages that are larger than all
+    /// slots, and to the first message of a size class.
+    Later,
 }
 
 impl Sender {
@@ -232,6 +247,53 @@ impl Sender {
         self.half.dropped()
     }
 
+    /// Prepares for waiting on the link's descriptor until there is room for a message of `len`
+    /// bytes. After the descriptor became readable, or when somebody no longer waits, call
+    /// [`disarm`](Self::disarm).
+    ///
+    /// Both halves are woken over the one descriptor, and what is read from it is gone for both.
+    /// So whoever waits for both, waits for them on one thread: when the descriptor is readable,
+    /// it disarms both, tries both, and arms both anew.
+    ///
+    /// ```
+    /// use shm_transport::{Armed, Link, LinkConfig, SendError};
+    ///
+    /// let (mut left, mut right) = Link::pair(&LinkConfig::default())?;
+    /// while left.sender.try_send(&[0; 1000]).is_ok() {}
+    /// assert_eq!(left.sender.arm(1000), Armed::Waiting);
+    /// // The descriptor, `left.as_fd()`, is now what to sleep on.
+    /// while right.try_recv()?.is_some() {}
+    /// left.sender.disarm();
+    /// left.sender.try_send(&[0; 1000])?;
+    /// assert_eq!(left.sender.arm(1000), Armed::Ready);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn arm(&mut self, len: usize) -> Armed {
+        self.waiter.announce_on_socket();
+        self.waiter.fence();
+        let armed = match self.half.look_for_room(len, Growth::Now) {
+            Err(StageError::Blocked(blocked)) if self.half.core.look_for_end().is_none() => {
+                if blocked.is_rung_for() {
+                    Armed::Waiting
+                } else {
+                    Armed::Later
+                }
+            }
+            _ => Armed::Ready,
+        };
+        if armed != Armed::Waiting {
+            self.waiter.awake();
+        }
+        armed
+    }
+
+    /// Ends the waiting that [`arm`](Self::arm) prepared for, and takes what made the descriptor
+    /// readable from it.
+    pub fn disarm(&mut self) {
+        self.waiter.awake();
+        self.half.core.drain_socket();
+    }
+
     /// How many slots and sealed payloads the peer has not given back.
     pub fn slots_in_flight(&mut self) -> usize {
         self.half.pool.in_flight()
@@ -252,19 +314,9 @@ impl Sender {
     /// Waits until the peer has read everything that was sent; `None` if it had not by
     /// the deadline.
     pub(crate) fn wait_drained(&mut self, deadline: Deadline) -> Option<Result<(), LinkEnd>> {
-        let Self { half: Half { core, ring, .. }, waiter } = self;
-        waiter.wait(core, deadline, || match ring.is_drained() {
-            Ok(true) => Some(Ok(())),
-            // The last of what it read may have come with its end.
-            Ok(false) => core.look_for_end().map(|end| match ring.is_drained() {
-                Ok(true) => Ok(()),
-                _ => Err(end),
-            }),
-            Err(error) => match ring_error(core, error) {
-                StageError::Failed(SendError::Ended(end)) => Some(Err(end)),
-                _ => None,
-            },
-        })
+        let Self { half, waiter } = self;
+        let core = Arc::clone(&half.core);
+        waiter.wait(&core, deadline, || half.look_drained())
     }
 
     /// [`send`](Self::send) of what cannot be sent at once.

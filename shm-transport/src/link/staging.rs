@@ -247,6 +247,15 @@ impl Half {
         Ok(())
     }
 
+    /// Whether a message of `len` bytes finds room now. Returns what it waits for if not.
+    pub(crate) fn look_for_room(&mut self, len: usize, growth: Growth) -> Result<(), StageError> {
+        match self.find_place(len, growth)? {
+            Place::Ring(_) => {}
+            Place::Slot { slot: number, .. } | Place::Sealed(number) => self.pool.give_back(number),
+        }
+        Ok(())
+    }
+
     /// To be called when waiting for a warm slot did not help: the receiver holds on to them.
     pub(crate) fn spread(&mut self) {
         self.spread = SPREAD;
@@ -403,6 +412,23 @@ impl Half {
             .map_err(|error| ring_error(&self.core, error))
     }
 
+    /// Whether the peer has read everything that was sent, or will never.
+    pub(crate) fn look_drained(&mut self) -> Option<Result<(), LinkEnd>> {
+        let Self { core, ring, .. } = self;
+        match ring.is_drained() {
+            Ok(true) => Some(Ok(())),
+            // The last of what it read may have come with its end.
+            Ok(false) => core.look_for_end().map(|end| match ring.is_drained() {
+                Ok(true) => Ok(()),
+                _ => Err(end),
+            }),
+            Err(error) => match ring_error(core, error) {
+                StageError::Failed(SendError::Ended(end)) => Some(Err(end)),
+                _ => None,
+            },
+        }
+    }
+
     /// Publishes what is staged, and wakes the peer if it sleeps.
     #[inline(always)]
     pub(crate) fn publish(&mut self) {
@@ -414,7 +440,7 @@ impl Half {
 }
 
 #[cold]
-pub(crate) fn ring_error(core: &LinkCore, error: GrantError) -> StageError {
+fn ring_error(core: &LinkCore, error: GrantError) -> StageError {
     match error {
         GrantError::Full => StageError::Blocked(Blocked::Ring),
         GrantError::Corrupt { tail } => core.end(LinkEnd::Corrupt(Corruption::Tail(tail))).into(),

@@ -71,6 +71,12 @@ impl Waiter {
         self.sleeper.fence();
     }
 
+    /// Whether a sleep is announced.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_announced(&self) -> bool {
+        self.sleeper.is_announced()
+    }
+
     /// Ends an announced sleep.
     pub(crate) fn awake(&mut self) {
         self.sleeper.awake();

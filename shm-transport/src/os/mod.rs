@@ -10,4 +10,6 @@ pub(crate) mod memory;
 pub(crate) mod named;
 pub(crate) mod poll;
 pub(crate) mod process;
+#[cfg(feature = "tokio")]
+pub(crate) mod registered;
 pub(crate) mod socket;

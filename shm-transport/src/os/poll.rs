@@ -100,7 +100,7 @@ impl AsFd for Epoll {
     }
 }
 
-/// A descriptor that becomes readable after a time of less than a second.
+/// A descriptor that becomes readable after a time.
 #[derive(Debug)]
 pub(crate) struct Timer {
     fd: OwnedFd,
@@ -117,16 +117,18 @@ impl Timer {
 
     /// Has it become readable after `time`.
     pub(crate) fn set(&self, time: Duration) -> Result<(), OsError> {
-        let it_value = Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
+        // Nobody waits for centuries.
+        let tv_sec = time.as_secs().try_into().unwrap_or(i64::MAX);
+        let it_value = Timespec { tv_sec, tv_nsec: time.subsec_nanos().into() };
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
         timerfd_settime(&self.fd, TimerfdTimerFlags::empty(), &once)
             .map(drop)
             .map_err(|errno| OsError::new("set a timer", errno))
     }
 
-    /// It is not readable any more.
-    pub(crate) fn clear(&self) {
-        let _ = rustix::io::read(&self.fd, &mut [0u8; 8]);
+    /// It is not readable any more. Returns whether it was.
+    pub(crate) fn clear(&self) -> bool {
+        rustix::io::read(&self.fd, &mut [0u8; 8]).is_ok()
     }
 }
 

@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         ["messages", path, role, way, spin, work, count] => {
             messages::side(path, role, way, number(spin), number(work), number(count));
         }
+        ["messages-in-a-task", path, role, count] => messages::task(path, role, number(count)),
         ["canary", path, canary] => canary::hold(path, canary),
         ["honest", path] => honest::run(path),
         ["hostile", path, program] => hostile::run(path, program),

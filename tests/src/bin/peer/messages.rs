@@ -12,7 +12,7 @@ use rustix::{
     thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity},
 };
 use shm_tests::{WAIT, eventually};
-use shm_transport::{Guest, Host, Link, LinkConfig};
+use shm_transport::{Guest, Host, Link, LinkConfig, asynchronous::AsyncLink};
 
 use crate::command;
 
@@ -64,6 +64,43 @@ pub(crate) fn side(path: &str, role: &str, way: &str, spin: u64, work: u64, coun
         });
         meet(&mut guest.link);
     }
+}
+
+/// One of two processes, in a task. The host begins.
+pub(crate) fn task(path: &str, role: &str, count: u64) {
+    wait_for_tracer();
+    let runtime = shm_tests::tasks::current_thread();
+    let link = if role == "host" {
+        Host::create(path).expect("a host").accept(WAIT).expect("a guest")
+    } else {
+        eventually(|| Guest::attach(path, WAIT).ok()).link
+    };
+    pin(usize::from(role != "host"));
+    let mut link = runtime.block_on(async { AsyncLink::new(link).expect("registered") });
+    // Neither side sleeps, however long it waits.
+    link.set_spin(Duration::from_secs(3600));
+    let begins = role == "host";
+    let exchange = |link, count| {
+        // A task of its own: to wake the future of `block_on` takes a system call.
+        runtime.block_on(async { tokio::spawn(round_trips(link, begins, count)).await })
+    };
+    let mut link = exchange(link, 10).ok();
+    counted(|| link = link.take().and_then(|link| exchange(link, count).ok()));
+    // Both have come as far as this.
+    exchange(link.expect("it has not panicked"), 10).expect("it has not panicked");
+}
+
+async fn round_trips(mut link: AsyncLink, begins: bool, count: u64) -> AsyncLink {
+    for _ in 0..count {
+        if begins {
+            link.send(&MESSAGE).await.expect("sent");
+        }
+        assert_eq!(link.recv().await.expect("received").len(), MESSAGE.len());
+        if !begins {
+            link.send(&MESSAGE).await.expect("sent");
+        }
+    }
+    link
 }
 
 /// Both sides have come as far as this.
