@@ -5,10 +5,15 @@ use std::{
 };
 
 use super::{ShmStream, stream_config};
-use crate::{deadline::Deadline, host::Host};
+use crate::{deadline::Deadline, host::{Host, HostBuilder}};
 
 /// How many streams a listener serves at once, unless its host is configured.
 const MAX_STREAMS: usize = 1024;
+
+/// The host of a listener that is not configured.
+pub(super) fn host() -> HostBuilder {
+    Host::builder().max_guests(MAX_STREAMS).link(stream_config())
+}
 
 /// Accepts [streams](ShmStream) at a path, as a
 /// [`UnixListener`](std::os::unix::net::UnixListener) does.
@@ -41,8 +46,7 @@ impl ShmListener {
     /// [`AddrInUse`](io::ErrorKind::AddrInUse) if another one listens there, or if something else
     /// stands there.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
-        let host = Host::builder().max_guests(MAX_STREAMS).link(stream_config());
-        Ok(host.create(path)?.into())
+        Ok(host().create(path)?.into())
     }
 
     /// The next stream; waits for one. Clients connect only while this is called.
