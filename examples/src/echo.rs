@@ -28,7 +28,7 @@ use tonic::{
     transport::Channel,
 };
 use tonic_prost::ProstCodec;
-use tower_service::Service;
+use tower::Service;
 
 const ONCE: &str = "/shm.Echo/Once";
 const REPEAT: &str = "/shm.Echo/Repeat";

@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, IoSlice},
-    path::{Path, PathBuf},
+    path::Path,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use shm_transport::stream::{AsyncShmListener, AsyncShmStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::{Channel, Endpoint, Uri, server::Connected};
-use tower_service::Service;
+use tower::service_fn;
 
 /// A stream that a `tonic` server serves.
 #[derive(Debug)]
@@ -79,32 +79,17 @@ pub fn incoming(listener: AsyncShmListener) -> impl Stream<Item = io::Result<Con
     listener.map(|stream| stream.map(Connection))
 }
 
-/// Connects to a path, whatever the address says.
-#[derive(Clone, Debug)]
-pub struct Connector(PathBuf);
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<AsyncShmStream>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let path = self.0.clone();
-        Box::pin(async move { Ok(TokioIo::new(AsyncShmStream::connect(path).await?)) })
-    }
-}
-
 /// A channel to the server at a path.
 ///
 /// # Errors
 ///
 /// If there is none.
 pub async fn connect(path: &Path) -> Result<Channel, tonic::transport::Error> {
+    let path = path.to_owned();
+    let connector = move |_: Uri| {
+        let path = path.clone();
+        async move { Ok::<_, io::Error>(TokioIo::new(AsyncShmStream::connect(path).await?)) }
+    };
     // An address is demanded, and not used.
-    let endpoint = Endpoint::from_static("http://shm");
-    endpoint.connect_with_connector(Connector(path.to_owned())).await
+    Endpoint::from_static("http://shm").connect_with_connector(service_fn(connector)).await
 }

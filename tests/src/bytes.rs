@@ -10,6 +10,21 @@ use std::{
 
 use shm_transport::stream::{ShmListener, ShmStream};
 
+use crate::pattern::Random;
+
+/// The bytes of a stream from a position on: those of no two positions near each other are
+/// alike.
+#[must_use]
+pub fn bytes(from: usize, len: usize) -> Vec<u8> {
+    (from..from + len).map(|at| (at ^ (at >> 8) ^ (at >> 16).wrapping_mul(31)) as u8).collect()
+}
+
+/// A size from 1 to `large`, and mostly to `small`.
+pub fn size(random: &mut Random, large: usize, small: usize) -> usize {
+    let most = if random.below(4) == 0 { large } else { small };
+    1 + random.below(most as u64) as usize
+}
+
 /// What a `UnixStream` and a `ShmStream` have in common.
 pub trait ByteStream: Read + Write + Send + Sized + 'static {
     /// Its listener.

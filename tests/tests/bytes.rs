@@ -8,7 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shm_tests::{Place, WAIT, bytes::ByteStream, eventually, pattern::Random, peer, within_wait};
+use shm_tests::{
+    Place, WAIT,
+    bytes::{ByteStream, bytes, size},
+    eventually,
+    pattern::Random,
+    peer, within_wait,
+};
 use shm_transport::stream::ShmStream;
 
 /// Makes a test over each kind of stream from each function.
@@ -40,11 +46,6 @@ fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> ErrorKind {
     result.expect_err("an error").kind()
 }
 
-/// The bytes of a stream, by position: no two pieces of it are alike.
-fn bytes(from: usize, len: usize) -> Vec<u8> {
-    (from..from + len).map(|at| (at ^ (at >> 8) ^ (at >> 16).wrapping_mul(31)) as u8).collect()
-}
-
 /// Writes until there is no room; returns how many bytes.
 fn fill(stream: &mut impl ByteStream) -> usize {
     stream.set_nonblocking(true).unwrap();
@@ -67,7 +68,7 @@ fn exchange<S: ByteStream>(mut near: S, far: S, total: usize, seed: u64) -> (S, 
         let mut random = Random::new(seed);
         let mut at = 0;
         while at < total {
-            let len = random.below(if random.below(4) == 0 { 300_000 } else { 300 }) as usize;
+            let len = size(&mut random, 300_000, 300);
             let piece = bytes(at, len.min(total - at));
             stream.write_all(&piece).unwrap();
             at += piece.len();
@@ -79,7 +80,7 @@ fn exchange<S: ByteStream>(mut near: S, far: S, total: usize, seed: u64) -> (S, 
     let mut at = 0;
     let mut buffer = vec![0; 200_000];
     while at < total {
-        let len = 1 + random.below(if random.below(4) == 0 { 199_999 } else { 200 }) as usize;
+        let len = size(&mut random, 200_000, 200);
         let count = near.read(&mut buffer[..len]).unwrap();
         assert!(count > 0, "the end at {at}");
         assert!(buffer[..count] == bytes(at, count), "other bytes at {at}");

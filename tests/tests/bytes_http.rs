@@ -165,11 +165,8 @@ impl Service {
         let listener = AsyncShmListener::bind(place.hub()).unwrap();
         let (stop, stopped) = oneshot::channel();
         let stopped = async { stopped.await.unwrap_or(()) };
-        let server = Server::builder().serve_with_incoming_shutdown(
-            EchoServer,
-            incoming(listener),
-            stopped,
-        );
+        let server =
+            Server::builder().serve_with_incoming_shutdown(EchoServer, incoming(listener), stopped);
         Self { path: place.hub(), stop, server: tokio::spawn(server) }
     }
 

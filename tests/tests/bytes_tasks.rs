@@ -10,7 +10,12 @@ use std::{
 };
 
 use futures_util::{SinkExt, StreamExt};
-use shm_tests::{Place, pattern::Random, within_wait};
+use shm_tests::{
+    Place,
+    bytes::{bytes, size},
+    pattern::Random,
+    within_wait,
+};
 use shm_transport::stream::{AsyncShmListener, AsyncShmStream, ShmStream};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
@@ -62,16 +67,12 @@ fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> ErrorKind {
     result.expect_err("an error").kind()
 }
 
-fn bytes(from: usize, len: usize) -> Vec<u8> {
-    (from..from + len).map(|at| (at ^ (at >> 8) ^ (at >> 16).wrapping_mul(31)) as u8).collect()
-}
-
 /// Writes pieces of random sizes.
 async fn write(stream: &mut (impl AsyncWrite + Unpin), total: usize, seed: u64) {
     let mut random = Random::new(seed);
     let mut at = 0;
     while at < total {
-        let len = random.below(if random.below(4) == 0 { 300_000 } else { 300 }) as usize;
+        let len = size(&mut random, 300_000, 300);
         let piece = bytes(at, len.min(total - at));
         stream.write_all(&piece).await.unwrap();
         at += piece.len();
@@ -84,7 +85,7 @@ async fn check(stream: &mut (impl AsyncRead + Unpin), total: usize, seed: u64) {
     let mut at = 0;
     let mut buffer = vec![0; 200_000];
     while at < total {
-        let len = 1 + random.below(if random.below(4) == 0 { 199_999 } else { 200 }) as usize;
+        let len = size(&mut random, 200_000, 200);
         let count = stream.read(&mut buffer[..len]).await.unwrap();
         assert!(count > 0, "the end at {at}");
         assert!(buffer[..count] == bytes(at, count), "other bytes at {at}");
@@ -344,4 +345,3 @@ fn a_stream_that_always_has_something_to_read_does_not_starve_other_tasks() {
         });
     });
 }
-

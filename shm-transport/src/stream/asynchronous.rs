@@ -192,10 +192,11 @@ impl AsyncRead for AsyncShmReader {
         let Self { reading: Reading { receiver: Receiver { half, waiter, .. }, state }, wait } =
             &mut *self;
         let mut space = Unfilled(buffer);
-        let found = ready!(wait.poll(waiter, cx, |_| match state.read_at_once(half, &mut space) {
-            Ok(Filled::Nothing) => Look::Nothing,
-            found => Look::Found(found.map(drop)),
-        }))?;
+        let found =
+            ready!(wait.poll(waiter, cx, |_| match state.read_at_once(half, None, &mut space) {
+                Ok(Filled::Nothing) => Look::Nothing,
+                found => Look::Found(found.map(drop)),
+            }))?;
         turn.made_progress();
         Poll::Ready(Ok(found?))
     }

@@ -5,7 +5,10 @@ use std::{
 };
 
 use super::{ShmStream, stream_config};
-use crate::{deadline::Deadline, host::{Host, HostBuilder}};
+use crate::{
+    deadline::Deadline,
+    host::{Host, HostBuilder},
+};
 
 /// How many streams a listener serves at once, unless its host is configured.
 const MAX_STREAMS: usize = 1024;

@@ -37,21 +37,14 @@ use std::{
     time::Duration,
 };
 
-use self::{reading::Reading, writing::Writing};
+#[cfg(feature = "tokio")]
+pub use self::asynchronous::{AsyncShmListener, AsyncShmReader, AsyncShmStream, AsyncShmWriter};
 pub use self::{
     halves::{ShmReader, ShmWriter},
     listener::{Incoming, ShmListener},
 };
-#[cfg(feature = "tokio")]
-pub use self::asynchronous::{
-    AsyncShmListener, AsyncShmReader, AsyncShmStream, AsyncShmWriter,
-};
-use crate::{
-    config::LinkConfig,
-    deadline::Deadline,
-    guest::Guest,
-    link::Link,
-};
+use self::{reading::Reading, writing::Writing};
+use crate::{config::LinkConfig, deadline::Deadline, guest::Guest, link::Link};
 
 /// The sizes of the links of streams, unless they are configured: rings that take all bytes,
 /// without slots, so that a stream needs no more memory later than at its beginning.

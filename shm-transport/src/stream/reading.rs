@@ -9,7 +9,11 @@ use super::{failure::ReadFailure, space::Space};
 use crate::{
     deadline::Deadline,
     error::{LinkEnd, RecvError},
-    link::{Receiver, core::LinkCore, reception::{Half, Taken}},
+    link::{
+        Receiver,
+        core::LinkCore,
+        reception::{Half, Taken},
+    },
 };
 
 /// What one side reads of a stream, and how far it is.
@@ -67,15 +71,16 @@ impl Reading {
         space: &mut impl Space,
         deadline: Option<Deadline>,
     ) -> Result<usize, ReadFailure> {
+        let mut first = None;
         loop {
-            match self.state.read_at_once(&mut self.receiver.half, space)? {
+            match self.state.read_at_once(&mut self.receiver.half, first.take(), space)? {
                 Filled::Bytes(count) => return Ok(count),
                 Filled::End => return Ok(0),
                 Filled::Nothing => {}
             }
             let deadline = deadline.ok_or(ReadFailure::Nothing)?;
             match self.receiver.take(deadline) {
-                Ok(taken) => self.receiver.half.hold(taken),
+                Ok(taken) => first = Some(taken),
                 Err(RecvError::TimedOut) => return Err(ReadFailure::Nothing),
                 // The look above says how it ended.
                 Err(RecvError::Ended(_)) => {}
@@ -86,18 +91,23 @@ impl Reading {
 }
 
 impl State {
-    /// Reads what is there into `space`, which has room.
+    /// Reads what is there into `space`, which has room; `first` is a message that was taken
+    /// already.
     #[inline]
     pub(super) fn read_at_once(
         &mut self,
         half: &mut Half,
+        mut first: Option<Taken>,
         space: &mut impl Space,
     ) -> Result<Filled, ReadFailure> {
         let mut count = 0;
         while !self.over {
-            let taken = match half.take_inline() {
-                Some(entry) => Ok(Some(Taken::Inline(entry))),
-                None => half.take(),
+            let taken = match first.take() {
+                Some(taken) => Ok(Some(taken)),
+                None => match half.take_inline() {
+                    Some(entry) => Ok(Some(Taken::Inline(entry))),
+                    None => half.take(),
+                },
             };
             let taken = match taken {
                 Ok(Some(taken)) => taken,

@@ -102,10 +102,7 @@ pub(super) fn length(slices: &[IoSlice<'_>]) -> usize {
 }
 
 /// Fills a grant from the slices, and sends it.
-pub(super) fn gather(
-    mut grant: SendGrant<'_>,
-    slices: &[IoSlice<'_>],
-) -> Result<(), WriteFailure> {
+pub(super) fn gather(mut grant: SendGrant<'_>, slices: &[IoSlice<'_>]) -> Result<(), WriteFailure> {
     let mut at = 0;
     for slice in slices {
         let end = at + slice.len().min(grant.len() - at);
