@@ -148,7 +148,7 @@ alike! {
     }
 
     fn a_peer_that_drops_nothing_unread_is_no_reset_even_if_it_has_not_seen_the_end<S>() {
-        for (pieces, len) in [(1, 5), (1, 20_000), (500, 5), (40, 5_000)] {
+        for (pieces, len) in [(1, 5), (1, 20_000), (100, 5), (10, 5_000)] {
             let (mut left, mut right) = S::pair();
             for round in 0..2 {
                 for piece in 0..pieces {
@@ -314,13 +314,15 @@ alike! {
         writer.join().unwrap();
     }
 
-    fn a_writer_that_waits_for_a_peer_that_goes_gets_a_broken_pipe<S>() {
+    // A socket's gets the reset that a reader would get: it is the first who asks.
+    fn a_writer_that_waits_for_a_peer_that_goes_learns_of_it<S>() {
         let (mut left, right) = S::pair();
         fill(&mut left);
         let writer = thread::spawn(move || kind(left.write_all(&[0; 500_000])));
         thread::sleep(Duration::from_millis(20));
         drop(right);
-        assert_eq!(writer.join().unwrap(), ErrorKind::BrokenPipe);
+        let kind = writer.join().unwrap();
+        assert!(matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{kind}");
     }
 
     fn a_reader_that_waits_for_a_peer_that_goes_gets_the_end<S>() {

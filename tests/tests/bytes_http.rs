@@ -86,12 +86,14 @@ fn http_1_over_a_stream_keeps_it_alive_carries_large_bodies_and_shuts_down() {
         let connection = tokio::spawn(connection);
         for number in 0..20 {
             let path = format!("/number/{number}");
+            client.ready().await.unwrap();
             let got = client.send_request(request(Method::GET, &path, Bytes::new())).await.unwrap();
             assert_eq!(whole(got).await, path);
         }
         for len in [0, 1, 100_000, 12 << 20] {
             let body = bytes(len, len);
             let post = request(Method::POST, "/", body.clone());
+            client.ready().await.unwrap();
             assert!(whole(client.send_request(post).await.unwrap()).await == body);
         }
         stop.notify_one();
@@ -148,8 +150,10 @@ fn http_2_over_a_stream_carries_many_requests_at_once_and_shuts_down() {
         assert!(whole(client.clone().send_request(post).await.unwrap()).await == body);
         stop.notify_one();
         server.await.unwrap().unwrap();
-        drop(client);
-        connection.await.unwrap().unwrap();
+        // It ends, well or with what it was about to write.
+        let _ = connection.await.unwrap();
+        let get = request(Method::GET, "/", Bytes::new());
+        assert!(client.clone().send_request(get).await.is_err());
     });
 }
 

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use shm_tests::{
     Place,
@@ -173,7 +174,7 @@ alike! {
         assert_eq!(right.read(&mut [0; 20]).await.unwrap(), 9);
     }
 
-    /// Polls a read and a write once each and drops them, again and again.
+    // Polls a read and a write a few times each and drops them, again and again.
     async fn a_future_that_is_dropped_at_any_poll_loses_and_repeats_nothing<S>() {
         let (mut left, mut right) = S::pair();
         let (mut written, mut read) = (0, 0);
@@ -220,7 +221,7 @@ alike! {
         let sizes = [0, 1, 8191, 8192, 65_536, 1 << 20, 3];
         let sender = tokio::spawn(async move {
             for size in sizes {
-                left.send(bytes(size, size).into()).await.unwrap();
+                left.send(Bytes::from(bytes(size, size))).await.unwrap();
             }
         });
         for size in sizes {
@@ -238,7 +239,7 @@ alike! {
             for number in 0..2000 {
                 left.feed(format!("line {number}")).await.unwrap();
             }
-            left.close().await.unwrap();
+            SinkExt::<String>::close(&mut left).await.unwrap();
         });
         for number in 0..2000 {
             assert_eq!(right.next().await.unwrap().unwrap(), format!("line {number}"));
