@@ -9,13 +9,15 @@ use std::{
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::{
-    asynchronous, attach, broadcast, dense, fanin, footprint, newest, patience::WAIT,
+    asynchronous, attach, broadcast, bytes, dense, fanin, footprint, newest, patience::WAIT,
     processors::pin, system::Error,
 };
 
 /// What another process of a benchmark does.
 #[derive(clap::Subcommand)]
 pub enum Task {
+    /// Echoes or swallows bytes.
+    Bytes(bytes::ClientOptions),
     /// Sends as fast as it can.
     Fanin(fanin::GuestOptions),
     /// Attaches and detaches.
@@ -47,6 +49,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     pin(options.processor)?;
     match &options.task {
+        Task::Bytes(options) => bytes::run_client(options),
         Task::Fanin(options) => fanin::run_guest(options),
         Task::Attach(options) => attach::run_guest(options),
         Task::Footprint(options) => footprint::run_guest(options),

@@ -21,6 +21,7 @@ mod asynchronous;
 mod attach;
 mod broadcast;
 mod burst;
+mod bytes;
 mod control;
 mod dense;
 mod fanin;
@@ -48,6 +49,7 @@ mod words;
 use std::process::ExitCode;
 
 pub use patience::{WAIT, poll};
+pub use processors::{pin, two_processors};
 pub use system::{Error, Far, Opened, Runner, Setup, Side, System, Workload};
 
 /// A benchmark.
@@ -75,6 +77,9 @@ pub enum Command {
     /// Round trips between tasks of two processes, parked on every message and polling first,
     /// beside a Unix socket of the same runtime.
     Async(asynchronous::Options),
+    /// Bytes through a stream in shared memory, there and back and one way, beside a
+    /// `UnixStream`.
+    Bytes(bytes::Options),
     /// Another process of one of these.
     #[command(hide = true)]
     Helper(helper::Options),
@@ -106,6 +111,7 @@ pub fn run(command: &Command, peers: &[&dyn System], path: &[&str]) -> Result<Ex
         Command::Footprint(options) => footprint::run(options, path)?,
         Command::Async(options) => asynchronous::run(options, path)?,
         Command::Floors(options) => floors_report::run(options, path)?,
+        Command::Bytes(options) => bytes::run(options, path)?,
         Command::Helper(options) => helper::run(options)?,
         Command::Peer(options) => far::run_process(options, &options::all(peers))?,
     }

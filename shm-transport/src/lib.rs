@@ -10,6 +10,8 @@
 //! - A [`Link`] sends and receives; it splits into a [`Sender`] and a [`Receiver`] for two
 //!   threads. Calls block until a [`Deadline`], or do not wait (`try_`).
 //! - A [`LinkSet`] waits on many links at once, and sends to all of them.
+//! - A [`ShmStream`](stream::ShmStream) carries bytes without boundaries, for protocols that were
+//!   written for sockets.
 //! - A host [publishes](Publisher) values in topics, for all guests at once; a guest
 //!   [follows](Subscriber) them with a cursor of its own, or looks at the newest.
 //! - A [`Lease`] says which process owns a data file, and who reads it.
@@ -97,6 +99,7 @@ mod os;
 mod patience;
 mod rendezvous;
 mod spawn;
+pub mod stream;
 pub mod trace;
 mod vain;
 mod watch;

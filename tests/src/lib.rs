@@ -24,6 +24,7 @@
 //! ```
 
 pub mod attempt;
+pub mod bytes;
 pub mod chaos;
 pub mod counts;
 pub mod creators;

@@ -237,6 +237,12 @@ impl<M: Memory> Consumer<M> {
         true
     }
 
+    /// [`release`](Self::release) at once, even if more frames are there.
+    pub fn release_all(&mut self) {
+        self.behind = false;
+        self.release();
+    }
+
     #[inline(always)]
     fn word(&self, at: Position) -> u64 {
         // SYNC FRAME_SEEN: the one load of this header; payload and all that the

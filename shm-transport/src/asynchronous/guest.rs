@@ -82,7 +82,7 @@ impl AsyncGuest {
     /// As [`Guest::attach_inherited`], but for `TimedOut`.
     pub async fn attach_inherited() -> Result<Self, AttachError> {
         let socket = spawn::take_inherited_socket()?;
-        attach(GuestBuilder::default().begin(socket, None)?).await
+        Ok(Self::new(attach(GuestBuilder::default().begin(socket, None)?).await?)?)
     }
 
     /// Says goodbye, waits until the host has read everything that was sent, and closes the
@@ -107,7 +107,11 @@ impl GuestBuilder {
     ///
     /// As there.
     pub async fn attach_async(self, path: impl AsRef<Path>) -> Result<AsyncGuest, AttachError> {
-        let path = path.as_ref();
+        Ok(AsyncGuest::new(self.attach_in_task(path.as_ref()).await?)?)
+    }
+
+    /// [`attach_async`](Self::attach_async) of a guest that is not registered with the runtime.
+    pub(crate) async fn attach_in_task(self, path: &Path) -> Result<Guest, AttachError> {
         let mut connecting = Connecting::new(path)?;
         let mut nap = Nap::default();
         let socket = loop {
@@ -123,10 +127,10 @@ impl GuestBuilder {
 }
 
 /// Goes on with an attach whenever the host has answered.
-async fn attach(mut attaching: Attaching) -> Result<AsyncGuest, AttachError> {
+async fn attach(mut attaching: Attaching) -> Result<Guest, AttachError> {
     loop {
         attaching = match attaching.advance()? {
-            Ok(guest) => return Ok(AsyncGuest::new(guest)?),
+            Ok(guest) => return Ok(guest),
             Err(later) => later,
         };
         // Registered anew each time, which happens once or twice: an answer that has come

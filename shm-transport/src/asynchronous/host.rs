@@ -13,6 +13,7 @@ use crate::{
     error::{AcceptError, CreateError, OsError},
     host::Host,
     hub::HubCore,
+    link::Link,
     os::registered::Registered,
 };
 
@@ -109,12 +110,21 @@ impl AsyncHost {
     ///
     /// As [`accept`](Self::accept).
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<AsyncLink, AcceptError>> {
+        let link = ready!(self.poll_accept_link(cx))?;
+        Poll::Ready(Ok(AsyncLink::new(link)?))
+    }
+
+    /// [`poll_accept`](Self::poll_accept) of a link that is not registered with the runtime.
+    pub(crate) fn poll_accept_link(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Link, AcceptError>> {
         let turn = ready!(coop::poll_proceed(cx));
         for _ in 0..ROUNDS {
             match self.host.look()? {
                 Ok(link) => {
                     turn.made_progress();
-                    return Poll::Ready(Ok(AsyncLink::new(link)?));
+                    return Poll::Ready(Ok(link));
                 }
                 Err(false) => continue,
                 Err(true) => {}
@@ -131,7 +141,7 @@ impl AsyncHost {
     }
 
     /// Connections that are half-way in have deadlines of their own.
-    fn poll_expiry(&mut self, cx: &mut Context<'_>) -> Poll<Result<AsyncLink, AcceptError>> {
+    fn poll_expiry(&mut self, cx: &mut Context<'_>) -> Poll<Result<Link, AcceptError>> {
         if let Some(expiry) = self.host.hub().0.door.next_expiry() {
             self.expiry.begin(expiry.max(SHORTEST))?;
             if let Poll::Ready(over) = self.expiry.poll(cx) {

@@ -22,9 +22,9 @@ mod host;
 mod link;
 mod nap;
 mod receiver;
-mod sender;
-mod source;
-mod wait;
+pub(crate) mod sender;
+pub(crate) mod source;
+pub(crate) mod wait;
 
 pub use self::{
     guest::AsyncGuest, host::AsyncHost, link::AsyncLink, receiver::AsyncReceiver,

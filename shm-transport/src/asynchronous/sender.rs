@@ -196,37 +196,12 @@ impl AsyncSender {
         .await
     }
 
-    /// Repeats `stage` as often as what blocks it may have changed.
     fn poll_stage(
         &mut self,
         cx: &mut Context<'_>,
-        mut stage: impl FnMut(&mut Half, Growth) -> Result<(), StageError>,
+        stage: impl FnMut(&mut Half, Growth) -> Result<(), StageError>,
     ) -> Poll<Result<(), SendError>> {
-        let Self { sender: Sender { half, waiter, .. }, wait, .. } = self;
-        let mut last = None;
-        let staged = ready!(wait.poll(waiter, cx, |turn| {
-            let growth = match turn {
-                Turn::Polling => Growth::Later,
-                Turn::Last => Growth::Now,
-            };
-            if growth == Growth::Now && last == Some(Blocked::Growth) {
-                half.spread();
-            }
-            match stage(half, growth) {
-                Err(StageError::Blocked(blocked)) => {
-                    last = Some(blocked);
-                    // Nobody who has said goodbye makes room.
-                    match half.core.look_for_end() {
-                        Some(end) => Look::Found(Err(end.into())),
-                        None if blocked.is_rung_for() => Look::Nothing,
-                        None => Look::Unrung,
-                    }
-                }
-                Err(StageError::Failed(error)) => Look::Found(Err(error)),
-                Ok(()) => Look::Found(Ok(())),
-            }
-        }));
-        Poll::Ready(staged.unwrap_or_else(|error| Err(error.into())))
+        poll_stage(&mut self.sender, &mut self.wait, cx, stage)
     }
 
     /// Sends what the sink has taken.
@@ -285,6 +260,40 @@ impl AsyncSender {
     pub(crate) fn source(&self) -> &Arc<Source> {
         self.wait.source()
     }
+}
+
+/// Repeats `stage` as often as what blocks it may have changed.
+pub(crate) fn poll_stage<T>(
+    sender: &mut Sender,
+    wait: &mut Wait,
+    cx: &mut Context<'_>,
+    mut stage: impl FnMut(&mut Half, Growth) -> Result<T, StageError>,
+) -> Poll<Result<T, SendError>> {
+    let Sender { half, waiter, .. } = sender;
+    let mut last = None;
+    let staged = ready!(wait.poll(waiter, cx, |turn| {
+        let growth = match turn {
+            Turn::Polling => Growth::Later,
+            Turn::Last => Growth::Now,
+        };
+        if growth == Growth::Now && last == Some(Blocked::Growth) {
+            half.spread();
+        }
+        match stage(half, growth) {
+            Err(StageError::Blocked(blocked)) => {
+                last = Some(blocked);
+                // Nobody who has said goodbye makes room.
+                match half.core.look_for_end() {
+                    Some(end) => Look::Found(Err(end.into())),
+                    None if blocked.is_rung_for() => Look::Nothing,
+                    None => Look::Unrung,
+                }
+            }
+            Err(StageError::Failed(error)) => Look::Found(Err(error)),
+            Ok(staged) => Look::Found(Ok(staged)),
+        }
+    }));
+    Poll::Ready(staged.unwrap_or_else(|error| Err(error.into())))
 }
 
 /// `poll_flush` is over when the peer can receive all messages; `poll_close` says nothing to the

@@ -14,8 +14,8 @@ use shm_primitives::{
     doorbell::{SleepMode, Waker},
     header::{Goodbye, goodbye_of, say_goodbye},
     ledger::{LinkStatistics, receiver, sender},
-    order::HINT,
-    outbox::{DATA_BELL, DATA_SLEEP, HEAD, HEARTBEAT, SPACE_BELL, SPACE_SLEEP, dropped_by},
+    order::{HINT, TAIL_SEEN},
+    outbox::{DATA_BELL, DATA_SLEEP, HEAD, HEARTBEAT, SPACE_BELL, SPACE_SLEEP, TAIL, dropped_by},
     peer::PeerId,
     pool::Receipt,
 };
@@ -152,6 +152,12 @@ impl LinkCore {
     pub(crate) fn sent(&self) -> u64 {
         let _decision = audit::decision();
         self.own.mapped().load64(HEAD, HINT)
+    }
+
+    /// How many bytes of this side's ring the other side has not read, by its own account.
+    pub(crate) fn unread_by_peer(&self) -> u64 {
+        let _decision = audit::decision();
+        self.sent().wrapping_sub(self.peer.mapped().load64(TAIL, TAIL_SEEN))
     }
 
     /// Gets the lines that the next frame of this side will be written to on their way,

@@ -7,9 +7,9 @@ use std::{
 };
 
 use memmap2::MmapMut;
-use shm_primitives::{Mapped, Offset, ledger::sender, pool::SlotId};
+use shm_primitives::{Mapped, Offset, pool::SlotId};
 
-use super::staging::{Growth, Half, Place, StageError};
+use super::staging::{Growth, Half, Place};
 use crate::{
     error::SendError,
     os::{forked::NotForked, memory::Unsealed},
@@ -96,15 +96,7 @@ impl<'a> SendGrant<'a> {
         let memory = std::mem::replace(&mut self.memory, Memory::Spent);
         let half = &mut *self.half;
         let staged = match memory {
-            Memory::Ring { .. } => match half.ring.grant(self.len as u32) {
-                // The same bytes as before: the ring has not moved since.
-                Ok(grant) => {
-                    grant.commit(used as u32);
-                    half.count(sender::INLINE, used);
-                    Ok(())
-                }
-                Err(_) => Err(StageError::Failed(SendError::Full)),
-            },
+            Memory::Ring { .. } => half.stage_in_place(self.len, used),
             Memory::Slot { slot, .. } => half.stage_slot(slot, used),
             Memory::Sealed { number, .. } if used == 0 => {
                 half.pool.give_back(number);

@@ -147,6 +147,16 @@ impl Receiver {
         self.half.core.drain_socket();
     }
 
+    /// The next message, for a caller that may [hold](Half::hold) it again; waits for one until
+    /// the deadline.
+    pub(crate) fn take(&mut self, deadline: Deadline) -> Result<Taken, RecvError> {
+        match self.wait(deadline) {
+            Some(Found::Inline(entry)) => Ok(Taken::Inline(entry)),
+            Some(Found::Other) => self.half.take()?.ok_or(RecvError::TimedOut),
+            None => Err(RecvError::TimedOut),
+        }
+    }
+
     /// [`recv`](Self::recv) when there is no inline message yet.
     #[inline(never)]
     fn recv_later(&mut self, deadline: Deadline) -> Result<Message<'_>, RecvError> {

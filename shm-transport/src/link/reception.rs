@@ -29,6 +29,8 @@ pub(crate) struct Half {
     held: Option<Held>,
     /// Bytes of the ring that are still read after the link has ended.
     left: u64,
+    /// Whether a reference keeps its place in the ring until its message was read.
+    keeps_references: bool,
 }
 
 /// A message that was taken from the ring.
@@ -95,7 +97,14 @@ impl Half {
         let extents = core.geometry.pool.classes().iter().map(|_| Vec::new()).collect();
         let left = core.geometry.outbox.capacity();
         let counts = core.ledger.receiver;
-        Self { _open: open, core, ring, receipts, counts, extents, held: None, left }
+        let (held, keeps_references) = (None, false);
+        Self { _open: open, core, ring, receipts, counts, extents, held, left, keeps_references }
+    }
+
+    /// From here on the caller gives the space of references back, too: the peer sees which
+    /// messages were read, and not only that they were taken.
+    pub(crate) fn keep_references(&mut self) {
+        self.keeps_references = true;
     }
 
     /// Takes the next message if it is there and inline, and nothing else is to be done.
@@ -161,7 +170,9 @@ impl Half {
     #[inline(never)]
     fn take_reference(&mut self, frame: Frame) -> Result<Taken, RecvError> {
         // The word says all: its place in the ring is free.
-        self.give_space_back();
+        if !self.keeps_references {
+            self.give_space_back();
+        }
         let (slot, len) = match frame {
             Frame::Slot { slot, len } => (slot, len),
             Frame::Sealed { index } => (SlotId { class: SEALED, index }, 0),
@@ -280,6 +291,40 @@ impl Half {
         let _decision = audit::decision();
         self.core.peer.mapped().read(entry.payload(), buffer);
         self.give_space_back();
+    }
+
+    /// Copies bytes of a message that was taken, from `offset` on, into `buffer`; returns how
+    /// many: the rest of the message or the whole buffer, whichever is shorter.
+    #[inline(always)]
+    pub(crate) fn copy_part(&self, taken: &Taken, offset: usize, buffer: &mut [u8]) -> usize {
+        let count = taken.len().saturating_sub(offset).min(buffer.len());
+        let buffer = match buffer.get_mut(..count) {
+            Some(buffer) if count > 0 => buffer,
+            _ => return 0,
+        };
+        match taken {
+            Taken::Inline(entry) => {
+                let _decision = audit::decision();
+                self.core.peer.mapped().read(entry.payload().plus(offset as u64), buffer);
+            }
+            Taken::Slot(slot) => slot.read(offset, buffer),
+            Taken::Sealed(payload) => {
+                if let Some(bytes) = payload.get(offset..offset + count) {
+                    buffer.copy_from_slice(bytes);
+                }
+            }
+        }
+        count
+    }
+
+    /// Gives all space of messages that were read back at once, even if more are there, unless
+    /// one is held.
+    pub(crate) fn release_all(&mut self) {
+        // In a forked child it is its parent's.
+        if self.held.is_none() && self.core.is_own() {
+            self.ring.release_all();
+            self.core.ring_space();
+        }
     }
 
     /// Gives the ring space of what was taken back to the peer.

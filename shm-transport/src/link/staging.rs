@@ -47,7 +47,13 @@ pub(crate) struct Half {
     dropped: u64,
     /// Messages to come that do not wait for a warm slot.
     spread: u32,
+    /// Bytes of the ring that messages with a place of their own leave free for an empty one.
+    reserve: u32,
 }
+
+/// So many bytes more of payload take at least as many more in the ring as an empty message
+/// does, however their frame is rounded up.
+const FOR_END: u32 = 32;
 
 /// What a message waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +140,7 @@ impl Half {
             extents,
             dropped: 0,
             spread: 0,
+            reserve: 0,
         }
     }
 
@@ -242,10 +249,11 @@ impl Half {
         self.check_size(len)?;
         let bytes = len as u64;
         let geometry = &self.core.geometry;
-        let inline = len <= geometry.inline_max as usize;
+        let inline = bytes + u64::from(self.reserve) <= u64::from(geometry.inline_max);
         // A reference needs room in the ring, too.
         let in_ring = if inline { len as u32 } else { 0 };
-        let grant = self.ring.grant(in_ring).map_err(|error| ring_error(&self.core, error))?;
+        let grant = self.ring.grant(in_ring + self.reserve);
+        let grant = grant.map_err(|error| ring_error(&self.core, error))?;
         if inline {
             return Ok(Place::Ring(grant.payload()));
         }
@@ -267,6 +275,41 @@ impl Half {
                 },
             }
         }
+    }
+
+    /// From here on a [place](Self::find_place) is found only where room for an empty message
+    /// stays behind it: [`send_end`](Self::send_end) does not wait.
+    pub(crate) fn reserve_for_end(&mut self) {
+        self.reserve = FOR_END;
+    }
+
+    /// The most bytes that a message has which is inline or in a slot, and leaves room for the
+    /// end.
+    pub(crate) fn largest_before_end(&self) -> u64 {
+        let geometry = &self.core.geometry;
+        let inline = geometry.inline_max.saturating_sub(FOR_END);
+        u64::from(inline.max(geometry.pool.largest_slot())).min(geometry.max_message)
+    }
+
+    /// Puts the bytes of a message that was found a place in the ring, of `len` bytes, in line.
+    pub(crate) fn stage_in_place(&mut self, len: usize, used: usize) -> Result<(), StageError> {
+        match self.ring.grant(len as u32 + self.reserve) {
+            // The same bytes as before: the ring has not moved since.
+            Ok(grant) => {
+                grant.commit(used as u32);
+                self.count(sender::INLINE, used);
+                Ok(())
+            }
+            Err(error) => Err(ring_error(&self.core, error)),
+        }
+    }
+
+    /// Sends an empty message in the room that was kept for it.
+    pub(crate) fn send_end(&mut self) -> Result<(), StageError> {
+        self.reserve = 0;
+        self.stage(&[], Growth::Now)?;
+        self.publish();
+        Ok(())
     }
 
     /// Whether a message of `len` bytes finds room now. Returns what it waits for if not.
@@ -484,5 +527,18 @@ fn ring_error(core: &LinkCore, error: GrantError) -> StageError {
         GrantError::Corrupt { tail } => core.end(LinkEnd::Corrupt(Corruption::Tail(tail))).into(),
         GrantError::TooLarge { len, max } => SendError::TooLarge { len, max }.into(),
         _ => StageError::Blocked(Blocked::Ring),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_message_fits_behind_every_message_that_keeps_room_for_it() {
+        let footprint = |len| Frame::Inline { len }.footprint();
+        for len in 0..4096 {
+            assert!(footprint(len + FOR_END) >= footprint(len) + footprint(0), "{len}");
+        }
     }
 }

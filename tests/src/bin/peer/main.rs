@@ -2,6 +2,7 @@
 //! commands, one a line, and answer each with one line.
 
 mod broadcast;
+mod bytes;
 mod canary;
 mod creators;
 mod fleet;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         ["attaching-guest", path] => guest::attach_again_and_again(path),
         ["publisher", path, slots, max] => broadcast::publish(path, number(slots), number(max)),
         ["subscriber", path] => broadcast::subscribe(path),
+        ["bytes", kind, path] => bytes::client(kind, path),
         ["send", path, count, batch] => stream::send(path, number(count), number(batch)),
         ["receive", path, count] => stream::receive(path, number(count)),
         ["both", path, count] => stream::both(path, number(count)),
