@@ -7,7 +7,7 @@ use std::{
 };
 
 use shm_transport::{
-    Deadline, Host, Lease, Link, LinkEvent, LinkKey, LinkSet, Publisher, RecvError,
+    Deadline, Host, Lease, Link, LinkEvent, LinkKey, LinkSet, Publisher, RecvError, TypedPublisher,
 };
 
 use super::{gathering::Gathering, pair, reader::Reader, system};
@@ -33,6 +33,7 @@ pub(super) struct Committer {
     links: LinkSet,
     host: Host,
     publisher: Publisher,
+    durable: Durable,
     _reader: Thread,
     engine: Engine,
     done: Arc<Done>,
@@ -51,6 +52,26 @@ struct Batch {
     writes: Vec<Write>,
     askers: Vec<(LinkKey, u64)>,
     bytes: usize,
+}
+
+/// Where everybody can see up to where everything is durable.
+struct Durable {
+    publisher: TypedPublisher<u64>,
+    published: Lsn,
+}
+
+impl Durable {
+    fn new(mut publisher: TypedPublisher<u64>, durable: Lsn) -> Self {
+        publisher.set(&durable.0);
+        Self { publisher, published: durable }
+    }
+
+    fn show(&mut self, durable: Lsn) {
+        if durable > self.published {
+            self.publisher.set(&durable.0);
+            self.published = durable;
+        }
+    }
 }
 
 /// A thread that has ended when this is gone.
@@ -75,6 +96,8 @@ impl Committer {
         lease: Option<Lease>,
     ) -> Result<Self, OpenError> {
         let publisher = reads.hub().publisher(protocol::DURABLE).map_err(system)?;
+        let durable = reads.hub().typed_publisher(protocol::DURABLE_LSN).map_err(system)?;
+        let durable = Durable::new(durable, engine.durable());
         let (mine, readers) = pair()?;
         let done = Arc::<Done>::default();
         let reader = Reader::new(reads, engine.view(), Arc::clone(&done), readers)?;
@@ -89,6 +112,7 @@ impl Committer {
             links,
             host,
             publisher,
+            durable,
             _reader: Thread(Some(reader)),
             engine,
             done,
@@ -122,6 +146,7 @@ impl Committer {
             }
             self.commit();
             self.tick();
+            goes_on &= !self.engine.is_broken();
         }
         self.leave();
     }
@@ -185,6 +210,8 @@ impl Committer {
         let began = Instant::now();
         let results = self.engine.commit(writes);
         let ended = Instant::now();
+        // Whoever has an answer finds that it is durable.
+        self.durable.show(self.engine.durable());
         for ((key, number), result) in askers.into_iter().zip(results) {
             let answer = Answer::Written(self.durability, result).encode(number);
             let sent = self.links.get_mut(key).map(|link| link.try_send(&answer));
@@ -211,6 +238,7 @@ impl Committer {
     fn tick(&mut self) {
         if self.engine.flush_due().is_some_and(|due| due <= Instant::now()) {
             self.engine.flush();
+            self.durable.show(self.engine.durable());
         }
         if self.next_tick > Instant::now() {
             return;
@@ -219,6 +247,7 @@ impl Committer {
         let expired = self.engine.sweep(SWEPT);
         if !expired.is_empty() {
             self.engine.commit(expired);
+            self.durable.show(self.engine.durable());
             self.tell();
         }
         if let Some(lease) = &mut self.lease {

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use shm_store::{Followed, From, OpenError, Store, StreamConfig};
 
 use super::{Append, Create, List, Read, Stat, Tail, Target, Verify, print};
@@ -30,11 +31,11 @@ fn open_existing(target: &Target) -> std::result::Result<Store, Box<dyn Error>> 
 }
 
 pub(super) fn create(options: &Create) -> Result {
-    let Create { target, name, content_type, time_to_live, max_bytes } = options;
+    let Create { target, name, content_type, time_to_live, expires_at, max_bytes } = options;
     let config = StreamConfig {
         content_type: content_type.clone(),
         time_to_live: *time_to_live,
-        expires_at: None,
+        expires_at: *expires_at,
         max_bytes: *max_bytes,
     };
     let written = open(target)?.create(name, config)?;
@@ -110,9 +111,18 @@ pub(super) fn tail(options: &Tail) -> Result {
                 output.flush()?;
             }
             Some(_) => return Ok(ExitCode::SUCCESS),
-            None => output.flush()?,
+            None if nobody_listens() => return Ok(ExitCode::SUCCESS),
+            None => {}
         }
     }
+}
+
+/// Whether whatever reads the output of this process is gone.
+fn nobody_listens() -> bool {
+    let output = io::stdout();
+    let mut look = [PollFd::new(&output, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut look, Some(&now)).is_ok() && look[0].revents().intersects(PollFlags::ERR)
 }
 
 pub(super) fn list(options: &List) -> Result {
