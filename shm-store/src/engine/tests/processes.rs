@@ -294,8 +294,11 @@ impl Case {
             self.processes[victim].tell("leave");
         }
         let answers: Vec<_> = askers.iter().map(|&at| self.processes[at].answer()).collect();
-        if leaves {
-            self.processes[victim].child.wait().expect("it leaves");
+        // These are gone, or about to be.
+        let gone = askers.iter().zip(&answers).filter(|(_, answer)| answer.is_none());
+        let gone = gone.map(|(&at, _)| at).chain((is_killed || leaves).then_some(victim));
+        for at in gone.collect::<Vec<_>>() {
+            self.processes[at].child.wait().expect("it ends");
         }
         let maybe_repeated = is_killed || self.armed.is_some();
         let sent: Vec<Sent> = writes
