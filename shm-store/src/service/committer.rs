@@ -24,6 +24,10 @@ const MAX_BATCH: usize = 1024;
 const MAX_BATCH_BYTES: usize = 4 << 20;
 /// How often it is looked for what expired, and for pins.
 const TICK: Duration = Duration::from_millis(250);
+/// So many links are looked at one by one; and so often in a row, before the system is asked who
+/// wants to be let in, and who has died.
+const FEW: usize = 64;
+const LOOKS: u32 = 64;
 /// Streams that one tick looks at.
 const SWEPT: usize = 1000;
 
@@ -43,6 +47,8 @@ pub(super) struct Committer {
     /// Whose ends tell to end: the owner's handle, and the reader.
     companions: [LinkKey; 2],
     next_tick: Instant,
+    /// Looks at the links without asking the system.
+    looks: u32,
     lease: Option<Lease>,
 }
 
@@ -121,6 +127,7 @@ impl Committer {
             batch: Batch::default(),
             companions: [control, mine],
             next_tick: Instant::now(),
+            looks: 0,
             lease,
         })
     }
@@ -129,26 +136,52 @@ impl Committer {
         let mut events = Vec::new();
         let mut goes_on = true;
         while goes_on {
-            let due = self.engine.flush_due().map_or(self.next_tick, |at| at.min(self.next_tick));
-            self.wait(&mut events, due.into());
-            goes_on = self.take(&events);
-            let began = Instant::now();
-            while goes_on
-                && self.batch.has_room()
-                && !self.batch.is_empty()
-                && self.gathering.expects_more()
-                && began.elapsed() < self.gathering.patience()
-            {
-                // Those that are waited for need a processor.
-                thread::yield_now();
-                self.wait(&mut events, Deadline::NOW);
+            goes_on = self.gather(&mut events, self.gathering.lull());
+            if goes_on && self.batch.is_empty() {
+                let due = self.engine.flush_due();
+                let due = due.map_or(self.next_tick, |at| at.min(self.next_tick));
+                self.wait(&mut events, due.into());
                 goes_on = self.take(&events);
+            }
+            if goes_on && !self.batch.is_empty() {
+                goes_on = self.gather(&mut events, self.gathering.patience());
             }
             self.commit();
             self.tick();
             goes_on &= !self.engine.is_broken();
         }
         self.leave();
+    }
+
+    /// Takes what is there, and what those of the last batch ask for within so long, if they are
+    /// expected back. Returns whether to go on.
+    fn gather(&mut self, events: &mut Vec<LinkEvent>, patience: Duration) -> bool {
+        let mut began = None;
+        loop {
+            if !self.look(events) {
+                return false;
+            }
+            let is_over = !self.batch.has_room() || !self.gathering.expects_more();
+            if is_over || began.get_or_insert_with(Instant::now).elapsed() >= patience {
+                return true;
+            }
+            // Those that are waited for need a processor.
+            thread::yield_now();
+        }
+    }
+
+    /// Takes what is there, without a word to the system if that can be: who is about to sleep
+    /// has to be woken, and nobody is. Returns whether to go on.
+    fn look(&mut self, events: &mut Vec<LinkEvent>) -> bool {
+        self.looks += 1;
+        if self.links.len() > FEW || self.looks >= LOOKS {
+            self.looks = 0;
+            self.wait(events, Deadline::NOW);
+        } else {
+            events.clear();
+            events.extend(self.links.iter_mut().map(|(key, _)| LinkEvent::Ready(key)));
+        }
+        self.take(events)
     }
 
     fn wait(&mut self, events: &mut Vec<LinkEvent>, deadline: Deadline) {
@@ -164,7 +197,8 @@ impl Committer {
         for event in events {
             let LinkEvent::Ready(key) = *event else { continue };
             if self.companions.contains(&key) {
-                goes_on = false;
+                let companion = self.links.get_mut(key).map(Link::try_recv);
+                goes_on &= matches!(companion, Some(Ok(None) | Err(RecvError::Os(_))));
             } else if !self.take_from(key) {
                 self.dismiss(key);
             }
