@@ -166,7 +166,9 @@ impl Drop for Appender {
 }
 
 fn following(directory: &str) -> (Child, impl Iterator<Item = String>) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_shmctl"))
+    // What a shell runs in the background ignores interrupts, and so would all its children.
+    let mut child = Command::new("env")
+        .args(["--default-signal=INT", env!("CARGO_BIN_EXE_shmctl")])
         .args(["store", "tail", directory, "s", "-f"])
         .stdout(Stdio::piped())
         .spawn()
@@ -257,6 +259,8 @@ fn bench_measures_and_says_what_it_should() {
     let place = tempfile::tempdir().unwrap();
     let directory = place.path().to_str().unwrap();
     let options = ["--processes", "2", "--seconds", "0.2", "--read-mib", "4", "--json"];
+    let small = ["--memory-kib", "512", "--segment-kib", "256"];
+    let options = [&options[..], &small].concat();
     let report = &json(&shmctl(&[&["bench", directory][..], &options].concat(), ""))[0];
     for field in [
         "appends_per_s",

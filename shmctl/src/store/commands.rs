@@ -4,11 +4,11 @@ use std::{
     error::Error,
     io::{self, BufRead, Write},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use shm_store::{Followed, From, OpenError, Store, StreamConfig};
+use shm_store::{Followed, From, OpenError, ReadError, Store, StreamConfig};
 
 use super::{Append, Create, List, Read, Stat, Tail, Target, Verify, print};
 
@@ -104,16 +104,21 @@ pub(super) fn tail(options: &Tail) -> Result {
         return Ok(ExitCode::SUCCESS);
     }
     let mut tail = store.tail(name, behind)?;
+    let mut reached = Instant::now();
     loop {
-        match tail.next(LOOK)? {
-            Some(Followed::Entry(entry)) => {
+        match tail.next(LOOK) {
+            Ok(Some(Followed::Entry(entry))) => {
                 print::entry(&mut output, target.json, &entry)?;
                 output.flush()?;
             }
-            Some(_) => return Ok(ExitCode::SUCCESS),
-            None if nobody_listens() => return Ok(ExitCode::SUCCESS),
-            None => {}
+            Ok(Some(_)) => return Ok(ExitCode::SUCCESS),
+            Ok(None) if nobody_listens() => return Ok(ExitCode::SUCCESS),
+            Ok(None) => {}
+            // Between two owners.
+            Err(ReadError::TimedOut) if reached.elapsed() < target.wait => continue,
+            Err(error) => return Err(error.into()),
         }
+        reached = Instant::now();
     }
 }
 
