@@ -26,6 +26,7 @@ mutations | 1 | a million segments of which words were changed
 scribbler | 1 | a guest that writes at random all over what it can write
 programs | 9 | 50 hostile programs
 faults | 1 | each system call of each operation fails, with each of six errors
+store | 60 | a store whose owners are killed for ten minutes, and at each step that they take on the disk
 fuzz | 8 | the parsers, a minute each
 audit | 8 | the whole test suite with each fetch audited
 checkers | 5 | each ordering weakened, each pair of stores swapped
@@ -52,6 +53,12 @@ run() {
     scribbler) SHM_TEST_SCRIBBLE_SECONDS=60 release --test scribbler ;;
     programs) SHM_TEST_HOSTILE_MILLIS=1000 release --test hostile_programs ;;
     faults) SHM_TEST_FAULTS=0 release --test faults ;;
+    store)
+        SHM_TEST_STORE_SECONDS=600 release --test store --test store_kill
+        SHM_TEST_STORE_PROCESSES=50 SHM_TEST_STORE_KILLS=4 SHM_TEST_STORE_CRASHES=4 SHM_TEST_STORE_MODEL=2500 \
+            SHM_TEST_STORE_FAULTS=100000 SHM_TEST_STORE_APPENDS=240000 SHM_TEST_STORE_ENTRIES=10000000 \
+            SHM_TEST_STORE_LOG=1000 cargo test --release -p shm-store --lib -- --nocapture --test-threads=1
+        ;;
     fuzz) fuzz/run.sh 60 ;;
     audit) tests/audit.sh ;;
     checkers)

@@ -26,11 +26,11 @@ use std::{
 use shm_transport::{Guest, Lease, LeaseError, LeasePolicy, lease::Reader};
 
 use self::connection::{Refused, attach};
-pub(crate) use self::{
-    calls::CallError,
-    connection::Connection,
-    place::{Home, Place},
-};
+#[cfg(test)]
+pub(crate) use self::place::Place;
+pub(crate) use self::{calls::CallError, connection::Connection, place::Home};
+#[cfg(test)]
+mod tests;
 use crate::{
     Durability, Lsn, OpenError, Options, ReadError, WriteError, Written,
     operation::Write,
@@ -147,7 +147,7 @@ impl Client {
         drop(self.state().owner.take());
         let lease = match &self.home {
             Home::Memory(..) => None,
-            Home::Directory(place) => {
+            Home::Directory(place, _) => {
                 let lease = Lease::builder().policy(LeasePolicy::On).open(place.lease()?);
                 let lease = match lease {
                     Ok(lease) => lease,
@@ -238,6 +238,16 @@ impl Client {
         Some(Ahead { connection, number })
     }
 
+    /// Up to where the owner has synced, as it shows to everybody.
+    pub(crate) fn durable(&self, deadline: Instant) -> Result<Lsn, ReadError> {
+        loop {
+            // `None` if it has left or died: the next one knows.
+            if let Some(durable) = self.connection(deadline).map_err(open_to_read)?.durable()? {
+                return Ok(durable);
+            }
+        }
+    }
+
     /// A link of its own to the owner, to subscribe by.
     pub(crate) fn attach_for_tail(&self, deadline: Instant) -> Result<Guest, ReadError> {
         loop {
@@ -256,7 +266,7 @@ impl Client {
     /// Keeps the log from an operation on, until the pin is dropped or this process ends. None
     /// if the store is in memory, or if it cannot be had now: reading is right without it.
     pub(crate) fn pin(&self, at: Lsn) -> Option<Reader> {
-        let Home::Directory(place) = &self.home else { return None };
+        let Home::Directory(place, _) = &self.home else { return None };
         let lease = Lease::builder().policy(LeasePolicy::On).open(place.lease().ok()?).ok()?;
         // Nobody owns the store, and this is not the time to own it by accident.
         if lease.is_owner() {

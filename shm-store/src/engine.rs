@@ -91,6 +91,17 @@ impl Engine {
         View { shared: self.shared.clone() }
     }
 
+    /// Up to where everything survives a loss of power.
+    pub(crate) fn durable(&self) -> Lsn {
+        self.shared.layers().durable
+    }
+
+    /// Whether a thread of it has panicked. Nothing more can be written, but who opens the store
+    /// anew can go on.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.checkpointer.panicked()
+    }
+
     /// Keeps the log from this operation on, because a reader wants it; `None` ends that.
     pub(crate) fn set_pin(&mut self, pin: Option<Lsn>) {
         self.pin = pin;
@@ -255,6 +266,7 @@ impl Engine {
         if applied > self.recycled && self.log.recycle(applied) {
             self.recycled = applied;
         }
+        self.checkpointer.remove(self.log.take_doomed());
     }
 
     /// Sees to it that the newest table has room: hands it to the checkpointer if it is full,

@@ -6,6 +6,8 @@ mod memory;
 mod real;
 #[cfg(test)]
 mod simulated;
+#[cfg(test)]
+mod watched;
 
 use std::{fmt::Debug, io, path::Path, sync::Arc};
 
@@ -14,6 +16,8 @@ pub(crate) use memory::MemoryFs;
 pub(crate) use real::RealFs;
 #[cfg(test)]
 pub(crate) use simulated::{Fault, SimulatedFs, Survives};
+#[cfg(test)]
+pub(crate) use watched::{Step, Watched};
 
 /// Directories and names.
 pub(crate) trait FileSystem: Debug + Send + Sync {

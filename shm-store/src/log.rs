@@ -8,7 +8,12 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
-use std::{io, ops::RangeInclusive, path::Path, sync::Arc};
+use std::{
+    io,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use crate::{
     Lsn, OpenError,
@@ -20,7 +25,7 @@ use segment::HEADER;
 
 /// A buffer for groups that is larger is given back.
 const BUFFER: usize = 1 << 20;
-/// Segments that are taken out of use at once. To remove a file takes milliseconds.
+/// Segments that are taken out of use at once.
 const RECYCLED: usize = 4;
 
 /// How a log is written.
@@ -106,8 +111,14 @@ impl Log {
         fs.sync_dir(directory)?;
         let found = recover::recover(&*fs, &log, identity, applied.0, replay)?;
         let segment_bytes = options.segment_bytes;
-        let mut files =
-            Files { fs, directory: log, number: found.number, spares: Vec::new(), segment_bytes };
+        let mut files = Files {
+            fs,
+            directory: log,
+            number: found.number,
+            spares: Vec::new(),
+            segment_bytes,
+            doomed: Vec::new(),
+        };
         for spare in found.spares {
             files.keep_spare(spare);
         }
@@ -213,6 +224,12 @@ impl Log {
             self.files.retire(&void);
         }
         is_all
+    }
+
+    /// Files that nobody needs any more. They may be removed at any time, by this owner or a
+    /// later one; as that takes milliseconds each, not while somebody waits.
+    pub(crate) fn take_doomed(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.files.doomed)
     }
 
     /// The LSN that the next record will have.

@@ -30,6 +30,8 @@ pub(crate) const COMMIT: &str = "commit";
 pub(crate) const READ: &str = "read";
 /// The topic of what became durable, in the hub of [`READ`].
 pub(crate) const DURABLE: &str = "durable";
+/// The topic, in the same hub, whose newest value says up to where everything is durable.
+pub(crate) const DURABLE_LSN: &str = "durable-lsn";
 
 /// Requests that a client may have under way at once on each link. So many answers always
 /// find room; who has no room for one has more, and loses its link.
@@ -76,6 +78,7 @@ pub(crate) fn read_link(max_operation: u64) -> LinkConfig {
     }
 }
 
+/// The topic of [`DURABLE`].
 pub(crate) fn durable_topic() -> TopicConfig {
     TopicConfig { slots: 1 << 10, max_payload: MAX_EVENT as u64 }
 }

@@ -17,7 +17,7 @@ use std::{
     time::SystemTime,
 };
 
-use shm_transport::{CreateError, Host, HostBuilder, Lease, Link, LinkConfig};
+use shm_transport::{CreateError, Host, HostBuilder, Lease, Link, LinkConfig, TopicConfig};
 
 use self::committer::Committer;
 use crate::{
@@ -55,7 +55,9 @@ impl Owner {
         let host = |name, link: LinkConfig| {
             let builder = Host::builder().max_guests(MAX_GUESTS).link(link);
             let topic = |builder: HostBuilder| match name {
-                protocol::READ => builder.topic(protocol::DURABLE, protocol::durable_topic()),
+                protocol::READ => builder
+                    .topic(protocol::DURABLE, protocol::durable_topic())
+                    .topic(protocol::DURABLE_LSN, TopicConfig::of::<u64>()),
                 _ => builder,
             };
             match topic(builder).create(place.socket(name)) {
@@ -102,6 +104,7 @@ fn pair() -> Result<(Link, Link), OpenError> {
         ring_capacity: 64,
         size_classes: Vec::new(),
         sealed_limit: 0,
+        asymmetric_fence: false,
         ..LinkConfig::default()
     };
     Link::pair(&config).map_err(|error| std::io::Error::other(error).into())

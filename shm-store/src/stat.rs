@@ -92,6 +92,12 @@ const MAX_PROBLEMS: usize = 1000;
 const MAX_PROBLEM: usize = 255;
 
 impl Verified {
+    /// The check itself has failed.
+    pub(crate) fn unfinished() -> Self {
+        let problem = format!("the check has failed: see what process {} said", std::process::id());
+        Self { problems: vec![problem], ..Self::default() }
+    }
+
     pub(crate) fn of(report: Report) -> Self {
         let Report { streams, entries, bytes, sums, mut problems } = report;
         problems.truncate(MAX_PROBLEMS);

@@ -12,9 +12,9 @@ use bytes::Bytes;
 use shm_transport::lease::Reader;
 
 use crate::{
-    Append, Durability, From, Head, Offset, OpenError, Options, Page, Pages, ReadError, Stat,
+    Append, Durability, From, Head, Lsn, Offset, OpenError, Options, Page, Pages, ReadError, Stat,
     StreamConfig, StreamId, Tail, Verified, WriteError, Written,
-    client::{Ahead, Client, Home, Place, strange_answer},
+    client::{Ahead, Client, Home, strange_answer},
     fs::MemoryFs,
     layout::Layout,
     operation::Write,
@@ -85,7 +85,7 @@ impl Store {
     ///
     /// [`OpenError`]. What may pass is tried again by itself, for up to 30 seconds.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, OpenError> {
-        let home = Home::Directory(Place::new(directory.as_ref())?);
+        let home = Home::directory(directory.as_ref())?;
         let options = match layout_of(&home)? {
             Some(Layout { shards, durability, .. }) => {
                 Options { shards, durability, ..Options::default() }
@@ -103,7 +103,7 @@ impl Store {
     /// [`open`](Self::open).
     pub fn open_with(directory: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
         options.check()?;
-        let home = Home::Directory(Place::new(directory.as_ref())?);
+        let home = Home::directory(directory.as_ref())?;
         // Whoever owns it: the owner looks at its own options only.
         if let Some(layout) = layout_of(&home)? {
             layout.agrees(&options)?;
@@ -136,7 +136,7 @@ impl Store {
         Self::open_at(Home::memory(Arc::new(MemoryFs::default()))?, options)
     }
 
-    fn open_at(home: Home, options: Options) -> Result<Self, OpenError> {
+    pub(crate) fn open_at(home: Home, options: Options) -> Result<Self, OpenError> {
         let store = Self { client: Arc::new(Client::new(home, options)), wait: WAIT };
         drop(store.client.connection(store.deadline())?);
         Ok(store)
@@ -334,6 +334,26 @@ impl Store {
         }
     }
 
+    /// Up to which operation everything survives a loss of power. It never goes back.
+    ///
+    /// The owner shows it in memory that all processes map, before it answers what it has
+    /// synced: nobody is asked, unless an owner has to be found first. With it, who appends to
+    /// a `Relaxed` store sees when a write is on the disk.
+    ///
+    /// ```
+    /// let store = shm_store::Store::in_memory()?;
+    /// let created = store.create("stream", Default::default())?;
+    /// assert!(store.durable_lsn()? >= created.lsn);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`], if there is no owner and none could be found.
+    pub fn durable_lsn(&self) -> Result<Lsn, ReadError> {
+        self.client.durable(self.deadline())
+    }
+
     /// Checks everything that the store has: each record of the log, entry, offset, fork and
     /// sum. Others go on meanwhile; it takes as long as reading everything.
     ///
@@ -395,7 +415,7 @@ impl Store {
         self.client.ask(request, self.deadline())
     }
 
-    fn write(&self, write: Write) -> Result<Ack, WriteError> {
+    pub(crate) fn write(&self, write: Write) -> Result<Ack, WriteError> {
         check(&write)?;
         let (durability, written) = self.client.write(write, self.deadline())?;
         Ok(match durability {

@@ -4,10 +4,17 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
+    os::unix::process::ExitStatusExt,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Child, ChildStdin, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 use shm_store::{Store, StreamConfig};
 
@@ -114,6 +121,121 @@ fn tail_follows_what_others_append() {
 }
 
 #[test]
+fn a_stream_expires_when_create_said_so() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = directory_in(&place);
+    let store = Store::open(&directory).unwrap();
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let create = |name, at: u64| {
+        text(&shmctl(&["create", &directory, name, "--expires-at", &at.to_string()], ""));
+    };
+    create("gone", since_1970 - 1);
+    create("there", since_1970 + 3600);
+    let listed = json(&shmctl(&["ls", &directory, "--json"], ""));
+    assert_eq!((listed.len(), &listed[0]["name"]), (1, &"there".into()));
+    assert_eq!(listed[0]["expires"].as_f64(), Some((since_1970 + 3600) as f64));
+    assert_eq!(listed[0]["expires_at"], listed[0]["expires"]);
+    assert!(!store.exists("gone").unwrap());
+}
+
+/// One that has a store open, the first one as its owner, and appends each line that it is told.
+struct Appender(Child, ChildStdin);
+
+impl Appender {
+    fn start(directory: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_shmctl"))
+            .args(["store", "append", directory, "s"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = child.stdin.take().unwrap();
+        Self(child, lines)
+    }
+
+    fn append(&mut self, line: &str) {
+        writeln!(self.1, "{line}").unwrap();
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn following(directory: &str) -> (Child, impl Iterator<Item = String>) {
+    // What a shell runs in the background ignores interrupts, and so would all its children.
+    let mut child = Command::new("env")
+        .args(["--default-signal=INT", env!("CARGO_BIN_EXE_shmctl")])
+        .args(["store", "tail", directory, "s", "-f"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    (child, lines)
+}
+
+/// How it ended, which it does soon.
+fn end_of(child: &mut Child) -> std::process::ExitStatus {
+    let end = Instant::now() + Duration::from_secs(40);
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < end, "it has not ended");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn tail_follows_on_when_the_owner_is_killed_and_ends_when_it_is_interrupted() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = directory_in(&place);
+    text(&shmctl(&["create", &directory, "s"], ""));
+    let mut owner = Appender::start(&directory);
+    owner.append("first");
+    let (mut tail, mut lines) = loop {
+        // The first line says that the appender has the store open.
+        if !text(&shmctl(&["read", &directory, "s"], "")).is_empty() {
+            break following(&directory);
+        }
+    };
+    assert_eq!(lines.next().unwrap(), "first");
+    let mut other = Appender::start(&directory);
+    other.append("second");
+    assert_eq!(lines.next().unwrap(), "second");
+    drop(owner);
+    for number in 0..3 {
+        other.append(&number.to_string());
+        assert_eq!(lines.next().unwrap(), number.to_string());
+    }
+    kill(Pid::from_raw(tail.id() as i32), Signal::SIGINT).unwrap();
+    assert_eq!(end_of(&mut tail).signal(), Some(Signal::SIGINT as i32));
+    assert_eq!(text(&shmctl(&["read", &directory, "s"], "")).lines().count(), 5);
+    assert!(text(&shmctl(&["verify", &directory], "")).ends_with("0 problems\n"));
+}
+
+#[test]
+fn tail_ends_when_nobody_reads_what_it_prints() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = directory_in(&place);
+    let store = Store::open(&directory).unwrap();
+    store.create("s", StreamConfig::default()).unwrap();
+    store.append("s", "before").unwrap();
+    for appends in [false, true] {
+        let (mut tail, mut lines) = following(&directory);
+        assert_eq!(lines.next().unwrap(), "before");
+        drop(lines);
+        if appends {
+            store.append("s", "after").unwrap();
+        }
+        assert!(end_of(&mut tail).success());
+    }
+}
+
+#[test]
 fn verify_fails_if_the_store_is_damaged() {
     let place = tempfile::tempdir().unwrap();
     let directory = directory_in(&place);
@@ -137,6 +259,8 @@ fn bench_measures_and_says_what_it_should() {
     let place = tempfile::tempdir().unwrap();
     let directory = place.path().to_str().unwrap();
     let options = ["--processes", "2", "--seconds", "0.2", "--read-mib", "4", "--json"];
+    let small = ["--memory-kib", "512", "--segment-kib", "256"];
+    let options = [&options[..], &small].concat();
     let report = &json(&shmctl(&[&["bench", directory][..], &options].concat(), ""))[0];
     for field in [
         "appends_per_s",

@@ -373,3 +373,71 @@ fn a_reader_of_more_than_a_page_pins_the_log_until_it_is_done_or_dies() {
     guest.kill();
     assert_eq!(readers(), 0);
 }
+
+#[test]
+fn a_tail_that_was_lapped_goes_on_from_the_newest_event() {
+    let store = Store::in_memory().unwrap();
+    store.create("s", StreamConfig::default()).unwrap();
+    let mut tail = store.tail("s", From::Start).unwrap();
+    assert_eq!(tail.next(Duration::from_millis(1)).unwrap(), None);
+    let append = |numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            store.append("s", Text::numbered("life", number)).unwrap();
+        }
+    };
+    let mut expect = |numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            let Some(Followed::Entry(entry)) = tail.next(WAIT).unwrap() else { panic!() };
+            assert_eq!(Text::parse(&entry.data), Some(("life".into(), number)));
+        }
+        tail.reads()
+    };
+    // The topic has room for 1024 events.
+    append(0..2_000);
+    let reads = expect(0..2_000);
+    // It is not so far behind now that these could lap it again: nothing has to be read.
+    append(2_000..2_900);
+    assert_eq!(expect(2_000..2_900), reads);
+}
+
+#[test]
+fn all_processes_see_up_to_where_the_store_is_durable_without_asking() {
+    let place = Place::new();
+    let durability = Durability::Relaxed;
+    let store = Store::open_with(directory(&place), Options { durability, ..Options::default() });
+    let store = store.unwrap();
+    let mut guest = opened(&place, "guest");
+    store.create("s", StreamConfig::default()).unwrap();
+    // It is acknowledged before it is durable, and soon it is.
+    let ack = store.append("s", "x").unwrap();
+    assert!(matches!(ack, Ack::Relaxed(_)));
+    eventually(|| (store.durable_lsn().unwrap() >= ack.lsn).then_some(()));
+    let seen = |guest: &mut Peer| -> u64 { guest.ask("durable").parse().unwrap() };
+    eventually(|| (seen(&mut guest) >= ack.lsn.number()).then_some(()));
+    // Who looks and does nothing else finds the next owner, or becomes it.
+    drop(store);
+    assert!(seen(&mut guest) >= ack.lsn.number());
+    assert_eq!(guest.ask("owner"), "true");
+    let mut other = opened(&place, "guest");
+    let before = seen(&mut other);
+    guest.kill();
+    assert!(seen(&mut other) >= before);
+    assert_eq!(other.ask("owner"), "true");
+}
+
+#[test]
+fn who_has_an_acknowledgement_sees_that_it_is_durable() {
+    let place = Place::new();
+    let owner = opened(&place, "owner");
+    let store = Store::open(directory(&place)).unwrap();
+    store.create("s", StreamConfig::default()).unwrap();
+    for _ in 0..100 {
+        let ack = store.append("s", "x").unwrap();
+        assert!(store.durable_lsn().unwrap() >= ack.lsn);
+    }
+    // A stopped owner is asked nothing.
+    owner.stop();
+    let durable = store.waiting(Duration::from_millis(1)).durable_lsn().unwrap();
+    owner.go_on();
+    assert_eq!(durable, store.stat().unwrap().durable);
+}

@@ -62,15 +62,21 @@ impl Place {
     }
 }
 
-/// Where a store lives.
+/// Where a store lives, and through which door its files are reached.
 #[derive(Debug)]
 pub(crate) enum Home {
-    Directory(Place),
+    /// Where all processes find it: its ownership is a lease.
+    Directory(Place, Arc<dyn FileSystem>),
     /// In the memory of this process. Its sockets need a directory all the same.
     Memory(Place, Arc<dyn FileSystem>),
 }
 
 impl Home {
+    /// A store in a directory, which is made if there is none.
+    pub(crate) fn directory(path: &Path) -> io::Result<Self> {
+        Ok(Self::Directory(Place::new(path)?, Arc::new(RealFs)))
+    }
+
     /// A store in memory.
     pub(crate) fn memory(files: Arc<dyn FileSystem>) -> io::Result<Self> {
         let mut random = [0; 16];
@@ -80,15 +86,13 @@ impl Home {
     }
 
     pub(crate) fn place(&self) -> &Place {
-        let (Self::Directory(place) | Self::Memory(place, _)) = self;
+        let (Self::Directory(place, _) | Self::Memory(place, _)) = self;
         place
     }
 
     pub(crate) fn files(&self) -> Arc<dyn FileSystem> {
-        match self {
-            Self::Directory(_) => Arc::new(RealFs),
-            Self::Memory(_, files) => Arc::clone(files),
-        }
+        let (Self::Directory(_, files) | Self::Memory(_, files)) = self;
+        Arc::clone(files)
     }
 }
 

@@ -1,13 +1,14 @@
 //! Checkpoints: a thread that writes full tables into the shards, while the engine goes on
-//! with the next one.
+//! with the next one. It also removes files of the log, which takes long.
 
 use std::{
+    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use crate::{WriteError, shards::ShardError, view::Shared};
+use crate::{WriteError, fs::FileSystem, shards::ShardError, view::Shared};
 
 /// How soon a checkpoint is tried again when the disk was full.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -29,10 +30,14 @@ struct Progress {
 struct State {
     /// A frozen table is to be written.
     busy: bool,
+    /// Files to be removed when there is nothing else to do.
+    doomed: Vec<PathBuf>,
     /// Why it could not be written the last time.
     failure: Option<ShardError>,
     /// It cannot be written any more: a shard could not be synced, or is damaged.
     poisoned: bool,
+    /// The thread has ended by a panic.
+    panicked: bool,
     stop: bool,
 }
 
@@ -43,12 +48,15 @@ impl Progress {
 }
 
 impl Checkpointer {
-    pub(crate) fn start(shared: Arc<Shared>) -> Result<Self, std::io::Error> {
+    pub(crate) fn start(
+        shared: Arc<Shared>,
+        fs: Arc<dyn FileSystem>,
+    ) -> Result<Self, std::io::Error> {
         let progress = Arc::<Progress>::default();
         let of_thread = progress.clone();
         let thread = thread::Builder::new()
             .name("shm-store-checkpoint".into())
-            .spawn(move || run(&shared, &of_thread))?;
+            .spawn(move || run(&shared, &*fs, &of_thread))?;
         Ok(Self { progress, thread: Some(thread) })
     }
 
@@ -56,6 +64,15 @@ impl Checkpointer {
     pub(crate) fn begin(&self) {
         self.progress.state().busy = true;
         self.progress.changed.notify_all();
+    }
+
+    /// Removes files, soon. What is not removed when the store is closed, whoever opens it next
+    /// finds.
+    pub(crate) fn remove(&self, files: Vec<PathBuf>) {
+        if !files.is_empty() {
+            self.progress.state().doomed.extend(files);
+            self.progress.changed.notify_all();
+        }
     }
 
     /// Waits until there is no frozen table; not if it cannot be written now.
@@ -79,6 +96,11 @@ impl Checkpointer {
     pub(crate) fn poisoned(&self) -> bool {
         self.progress.state().poisoned
     }
+
+    /// Whether the thread has ended by a panic: what it failed at, another may do.
+    pub(crate) fn panicked(&self) -> bool {
+        self.progress.state().panicked
+    }
 }
 
 impl Drop for Checkpointer {
@@ -92,15 +114,21 @@ impl Drop for Checkpointer {
     }
 }
 
-fn run(shared: &Shared, progress: &Progress) {
+fn run(shared: &Shared, fs: &dyn FileSystem, progress: &Progress) {
     let _ends = Ends(progress);
     loop {
         let mut state = progress.state();
-        while !state.busy && !state.stop {
+        while !state.busy && !state.stop && state.doomed.is_empty() {
             state = progress.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.stop {
             return;
+        }
+        if !state.busy {
+            let file = state.doomed.pop();
+            drop(state);
+            file.into_iter().for_each(|file| remove(fs, &file));
+            continue;
         }
         drop(state);
         let result = write(shared);
@@ -127,12 +155,21 @@ fn run(shared: &Shared, progress: &Progress) {
     }
 }
 
+fn remove(fs: &dyn FileSystem, file: &Path) {
+    if let Err(error) = fs.remove(file) {
+        tracing::warn!(%error, file = %file.display(), "a file of the log is not removed");
+    }
+}
+
 /// However the thread ends, nobody waits for it.
 struct Ends<'a>(&'a Progress);
 
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
-        self.0.state().poisoned = true;
+        let mut state = self.0.state();
+        state.poisoned = true;
+        state.panicked = thread::panicking();
+        drop(state);
         self.0.changed.notify_all();
     }
 }

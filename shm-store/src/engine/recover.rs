@@ -38,22 +38,25 @@ impl Engine {
         let mut table = Memtable::new(options.shards.into());
         table.last = shards.applied();
         let applied = shards.applied();
-        let log = Log::open(fs, dir, &log_options, identity, applied, &mut |lsn, record| {
-            replay(&shards, &mut table, lsn, record)?;
-            if table.bytes >= options.memory_bytes {
-                shards.checkpoint(&table)?;
-                table = Memtable::new(options.shards.into());
-                table.last = lsn;
-            }
-            Ok(())
-        })?;
+        let mut log =
+            Log::open(fs.clone(), dir, &log_options, identity, applied, &mut |lsn, record| {
+                replay(&shards, &mut table, lsn, record)?;
+                if table.bytes >= options.memory_bytes {
+                    shards.checkpoint(&table)?;
+                    table = Memtable::new(options.shards.into());
+                    table.last = lsn;
+                }
+                Ok(())
+            })?;
         let mut totals = shards.totals();
         totals.add(table.totals());
         let durable = table.last;
         let layers = Layers { active: table, frozen: None, visible: durable, durable, totals };
         let shared = Arc::new(Shared::new(shards, layers, clock, check));
+        let checkpointer = Checkpointer::start(shared.clone(), fs)?;
+        checkpointer.remove(log.take_doomed());
         let mut engine = Self {
-            checkpointer: Checkpointer::start(shared.clone())?,
+            checkpointer,
             shared,
             log,
             options,

@@ -5,8 +5,12 @@ mod expiry;
 mod faults;
 mod figures;
 mod forks;
+mod itself;
+mod kill;
 mod model;
+mod processes;
 mod random;
+mod script;
 mod streams;
 
 use std::{
@@ -24,7 +28,7 @@ use super::Engine;
 use crate::{
     Append, From, Offset, OpenError, Options, Page, Producer, ReadError, StreamConfig, WriteError,
     Written,
-    fs::{FileSystem, RealFs, SimulatedFs},
+    fs::{FileSystem, RealFs, SimulatedFs, Step, Watched},
     operation::{Write, WriteResult},
     record::{Change, Effect, Record},
 };
@@ -139,6 +143,17 @@ impl Bench {
     fn names(&mut self) -> Vec<String> {
         let heads = self.engine().view().list("", None, 1000).expect("a list");
         heads.into_iter().map(|head| head.name).collect()
+    }
+}
+
+/// Options with which checkpoints come soon.
+fn small() -> Options {
+    Options {
+        shards: 2,
+        segment_bytes: 64 << 10,
+        memory_bytes: 6 << 10,
+        cache_bytes: 1 << 20,
+        ..Options::default()
     }
 }
 

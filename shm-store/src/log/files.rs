@@ -5,8 +5,10 @@ use std::{io, path::PathBuf, sync::Arc};
 use super::segment::{self, HEADER, Name};
 use crate::fs::{File, FileSystem};
 
-/// The most spare files that are kept.
-const SPARES: usize = 4;
+/// Bytes of spare files that are kept, and how many at least and at the most: what is used again
+/// needs no zeros, and nothing has to be removed.
+const SPARE_BYTES: u64 = 64 << 20;
+const SPARES: (u64, u64) = (2, 16);
 /// The most bytes by which a file grows at once.
 const PIECE: u64 = 1 << 20;
 /// Zeros that are written at once. The system caches what is written at once as one piece of
@@ -32,6 +34,8 @@ pub(super) struct Files {
     /// Numbers of spare files, none larger than `segment_bytes`.
     pub(super) spares: Vec<u64>,
     pub(super) segment_bytes: u64,
+    /// Files that are to be removed.
+    pub(super) doomed: Vec<PathBuf>,
 }
 
 impl Files {
@@ -39,10 +43,11 @@ impl Files {
     pub(super) fn keep_spare(&mut self, number: u64) {
         let path = Name::Spare(number).path(&self.directory);
         let len = self.fs.open(&path, false).and_then(|file| file.len());
-        if self.spares.len() < SPARES && len.is_ok_and(|len| len <= self.segment_bytes) {
+        if self.spares.len() < self.most_spares() && len.is_ok_and(|len| len <= self.segment_bytes)
+        {
             self.spares.push(number);
         } else {
-            self.remove(Name::Spare(number));
+            self.doomed.push(path);
         }
     }
 
@@ -116,14 +121,19 @@ impl Files {
         Ok(end)
     }
 
-    /// Takes segments out of use: some become spares. What fails is left for the next owner.
+    fn most_spares(&self) -> usize {
+        (SPARE_BYTES / self.segment_bytes).clamp(SPARES.0, SPARES.1) as usize
+    }
+
+    /// Takes segments out of use: some become spares, others are to be removed. What fails is
+    /// left for the next owner.
     pub(super) fn retire(&mut self, segments: &[segment::Header]) {
         let mut renamed = Vec::new();
         for segment in segments {
             let (log, spare) = (Name::Log(segment.number), Name::Spare(segment.number));
-            let keep = self.spares.len() + renamed.len() < SPARES;
+            let keep = self.spares.len() + renamed.len() < self.most_spares();
             if !keep || segment.len != self.segment_bytes {
-                self.remove(log);
+                self.doomed.push(log.path(&self.directory));
             } else if self.rename(log, spare).is_ok() {
                 renamed.push(segment.number);
             }

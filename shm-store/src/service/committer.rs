@@ -7,7 +7,7 @@ use std::{
 };
 
 use shm_transport::{
-    Deadline, Host, Lease, Link, LinkEvent, LinkKey, LinkSet, Publisher, RecvError,
+    Deadline, Host, Lease, Link, LinkEvent, LinkKey, LinkSet, Publisher, RecvError, TypedPublisher,
 };
 
 use super::{gathering::Gathering, pair, reader::Reader, system};
@@ -24,8 +24,9 @@ const MAX_BATCH: usize = 1024;
 const MAX_BATCH_BYTES: usize = 4 << 20;
 /// How often it is looked for what expired, and for pins.
 const TICK: Duration = Duration::from_millis(250);
-/// How often it is looked for new clients while there is always something to do.
-const ADMISSION: Duration = Duration::from_millis(2);
+/// So often in a row the links alone are looked at, before the system is asked who wants to be let
+/// in, and who has died.
+const LOOKS: u32 = 64;
 /// Streams that one tick looks at.
 const SWEPT: usize = 1000;
 
@@ -35,6 +36,7 @@ pub(super) struct Committer {
     links: LinkSet,
     host: Host,
     publisher: Publisher,
+    durable: Durable,
     _reader: Thread,
     engine: Engine,
     done: Arc<Done>,
@@ -44,8 +46,8 @@ pub(super) struct Committer {
     /// Whose ends tell to end: the owner's handle, and the reader.
     companions: [LinkKey; 2],
     next_tick: Instant,
-    /// When it was looked for new clients.
-    admitted: Instant,
+    /// Looks at the links without asking the system.
+    looks: u32,
     lease: Option<Lease>,
 }
 
@@ -55,6 +57,26 @@ struct Batch {
     writes: Vec<Write>,
     askers: Vec<(LinkKey, u64)>,
     bytes: usize,
+}
+
+/// Where everybody can see up to where everything is durable.
+struct Durable {
+    publisher: TypedPublisher<u64>,
+    published: Lsn,
+}
+
+impl Durable {
+    fn new(mut publisher: TypedPublisher<u64>, durable: Lsn) -> Self {
+        publisher.set(&durable.0);
+        Self { publisher, published: durable }
+    }
+
+    fn show(&mut self, durable: Lsn) {
+        if durable > self.published {
+            self.publisher.set(&durable.0);
+            self.published = durable;
+        }
+    }
 }
 
 /// A thread that has ended when this is gone.
@@ -79,6 +101,8 @@ impl Committer {
         lease: Option<Lease>,
     ) -> Result<Self, OpenError> {
         let publisher = reads.hub().publisher(protocol::DURABLE).map_err(system)?;
+        let durable = reads.hub().typed_publisher(protocol::DURABLE_LSN).map_err(system)?;
+        let durable = Durable::new(durable, engine.durable());
         let (mine, readers) = pair()?;
         let done = Arc::<Done>::default();
         let reader = Reader::new(reads, engine.view(), Arc::clone(&done), readers)?;
@@ -93,6 +117,7 @@ impl Committer {
             links,
             host,
             publisher,
+            durable,
             _reader: Thread(Some(reader)),
             engine,
             done,
@@ -101,7 +126,7 @@ impl Committer {
             batch: Batch::default(),
             companions: [control, mine],
             next_tick: Instant::now(),
-            admitted: Instant::now(),
+            looks: 0,
             lease,
         })
     }
@@ -110,30 +135,51 @@ impl Committer {
         let mut events = Vec::new();
         let mut goes_on = true;
         while goes_on {
-            let due = self.engine.flush_due().map_or(self.next_tick, |at| at.min(self.next_tick));
-            let began = Instant::now();
-            while goes_on
-                && self.batch.has_room()
-                && self.gathering.expects_more()
-                && began.elapsed() < self.gathering.patience()
-            {
-                // Those that are waited for need a processor.
-                thread::yield_now();
-                self.links.poll(&mut events);
-                goes_on = self.take(&events);
-            }
+            goes_on = self.gather(&mut events, self.gathering.lull());
             if goes_on && self.batch.is_empty() {
-                self.gathering.give_up();
+                let due = self.engine.flush_due();
+                let due = due.map_or(self.next_tick, |at| at.min(self.next_tick));
                 self.wait(&mut events, due.into());
                 goes_on = self.take(&events);
-            } else if goes_on && self.admitted.elapsed() > ADMISSION {
-                self.wait(&mut events, Deadline::NOW);
-                goes_on = self.take(&events);
+            }
+            if goes_on && !self.batch.is_empty() {
+                goes_on = self.gather(&mut events, self.gathering.patience());
             }
             self.commit();
             self.tick();
+            goes_on &= !self.engine.is_broken();
         }
         self.leave();
+    }
+
+    /// Takes what is there, and what those of the last batch ask for within so long, if they are
+    /// expected back. Returns whether to go on.
+    fn gather(&mut self, events: &mut Vec<LinkEvent>, patience: Duration) -> bool {
+        let mut began = None;
+        loop {
+            if !self.look(events) {
+                return false;
+            }
+            let is_over = !self.batch.has_room() || !self.gathering.expects_more();
+            if is_over || began.get_or_insert_with(Instant::now).elapsed() >= patience {
+                return true;
+            }
+            // Those that are waited for need a processor.
+            thread::yield_now();
+        }
+    }
+
+    /// Takes what is there, without a word to the system if that can be: who is about to sleep
+    /// has to be woken, and nobody is. Returns whether to go on.
+    fn look(&mut self, events: &mut Vec<LinkEvent>) -> bool {
+        self.looks += 1;
+        if self.looks >= LOOKS {
+            self.looks = 0;
+            self.wait(events, Deadline::NOW);
+        } else {
+            self.links.poll(events);
+        }
+        self.take(events)
     }
 
     fn wait(&mut self, events: &mut Vec<LinkEvent>, deadline: Deadline) {
@@ -141,7 +187,6 @@ impl Committer {
             // Who could not be let in tries again.
             tracing::warn!(%error, "a guest was not let in");
         }
-        self.admitted = Instant::now();
     }
 
     /// Takes what clients ask for into the batch. Returns whether to go on.
@@ -150,7 +195,8 @@ impl Committer {
         for event in events {
             let LinkEvent::Ready(key) = *event else { continue };
             if self.companions.contains(&key) {
-                goes_on = false;
+                let companion = self.links.get_mut(key).map(Link::try_recv);
+                goes_on &= matches!(companion, Some(Ok(None) | Err(RecvError::Os(_))));
             } else if !self.take_from(key) {
                 self.dismiss(key);
             }
@@ -196,6 +242,8 @@ impl Committer {
         let began = Instant::now();
         let results = self.engine.commit(writes);
         let ended = Instant::now();
+        // Whoever has an answer finds that it is durable.
+        self.durable.show(self.engine.durable());
         for ((key, number), result) in askers.into_iter().zip(results) {
             let answer = Answer::Written(self.durability, result).encode(number);
             let sent = self.links.get_mut(key).map(|link| link.try_send(&answer));
@@ -222,6 +270,7 @@ impl Committer {
     fn tick(&mut self) {
         if self.engine.flush_due().is_some_and(|due| due <= Instant::now()) {
             self.engine.flush();
+            self.durable.show(self.engine.durable());
         }
         if self.next_tick > Instant::now() {
             return;
@@ -230,6 +279,7 @@ impl Committer {
         let expired = self.engine.sweep(SWEPT);
         if !expired.is_empty() {
             self.engine.commit(expired);
+            self.durable.show(self.engine.durable());
             self.tell();
         }
         if let Some(lease) = &mut self.lease {

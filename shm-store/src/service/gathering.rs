@@ -1,8 +1,9 @@
 //! How long to wait for more writes before a sync.
 //!
 //! A sync that takes long is worth sharing. A client that was answered a moment ago and
-//! usually asks again at once is waited for, up to the time of a sync; nobody else is,
-//! so who is alone never waits.
+//! usually asks again at once is waited for, up to twice the time of a sync: as long as more
+//! come, a batch that waits so long and is full takes less of each than two that are not. Nobody
+//! else is waited for, so who is alone never waits.
 
 use std::{
     collections::HashMap,
@@ -13,6 +14,8 @@ use shm_transport::LinkKey;
 
 /// However long a sync takes.
 const LONGEST: Duration = Duration::from_millis(4);
+/// To sleep and to be woken takes about as long.
+const BRIEF: Duration = Duration::from_micros(60);
 /// Of the newest measurement in an average: an eighth.
 const WEIGHT: u32 = 8;
 
@@ -55,7 +58,15 @@ impl Gathering {
 
     /// How long it pays to wait for others.
     pub(super) fn patience(&self) -> Duration {
-        self.sync.min(LONGEST)
+        (2 * self.sync).min(LONGEST)
+    }
+
+    /// How long it pays to look for those of the last batch, before sleeping: about until they
+    /// are back, if all are quicker than to be woken takes.
+    pub(super) fn lull(&self) -> Duration {
+        let times = self.last.iter().map(|key| self.clients.get(key)?.returned_in);
+        let longest = times.map(|time| time.filter(|time| *time <= BRIEF)).max().flatten();
+        longest.map_or(Duration::ZERO, |time| 2 * time)
     }
 
     /// Whether one of the last batch is expected back soon and is not there yet.
@@ -68,17 +79,6 @@ impl Gathering {
         })
     }
 
-    /// Who was waited for in vain is not waited for again, until it has been quick.
-    pub(super) fn give_up(&mut self) {
-        for key in self.last.drain(..) {
-            if let Some(client) = self.clients.get_mut(&key)
-                && !client.is_in
-            {
-                client.returned_in = None;
-            }
-        }
-    }
-
     /// A batch was answered that took so long.
     pub(super) fn answered(&mut self, took: Duration, now: Instant) {
         self.busy += took;
@@ -86,7 +86,14 @@ impl Gathering {
             Duration::ZERO => took,
             average => average - average / WEIGHT + took / WEIGHT,
         };
-        self.give_up();
+        for key in self.last.drain(..) {
+            // Who was waited for in vain is not waited for again, until it has been quick.
+            if let Some(client) = self.clients.get_mut(&key)
+                && !client.is_in
+            {
+                client.returned_in = None;
+            }
+        }
         for (key, client) in &mut self.clients {
             if std::mem::take(&mut client.is_in) {
                 client.answered = Some((now, self.busy));
@@ -120,6 +127,24 @@ mod tests {
             now += SYNC;
             gathering.answered(SYNC, now);
             now += SYNC / 100;
+        }
+    }
+
+    #[test]
+    fn who_comes_back_at_once_is_looked_for_before_sleeping_and_nobody_else() {
+        let [key] = clients();
+        let mut gathering = Gathering::default();
+        let mut now = Instant::now();
+        for (away, lull) in
+            [(BRIEF / 2, BRIEF), (BRIEF / 4, BRIEF / 2), (BRIEF * 2, Duration::ZERO)]
+        {
+            for _ in 0..2 {
+                gathering.asked(key, now);
+                now += SYNC;
+                gathering.answered(SYNC, now);
+                now += away;
+            }
+            assert_eq!(gathering.lull(), lull);
         }
     }
 

@@ -37,6 +37,8 @@ pub(super) struct Reader {
 /// found over a link.
 struct Check {
     asker: LinkKey,
+    number: u64,
+    is_answered: bool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -121,28 +123,38 @@ impl Reader {
             let _ = its.try_send(&answer);
         })?;
         let key = self.links.insert(mine).map_err(system)?;
-        self.checks.insert(key, Check { asker, thread: Some(thread) });
+        self.checks.insert(key, Check { asker, number, is_answered: false, thread: Some(thread) });
         Ok(())
     }
 
     /// Passes on what a check found; returns whether there is more to come.
     fn pass_on(&mut self, key: LinkKey) -> bool {
         let found = match self.links.get_mut(key).map(Link::try_recv) {
-            Some(Ok(Some(message))) => message.to_bytes(),
+            Some(Ok(Some(message))) => Some(message.to_bytes()),
             Some(Ok(None) | Err(RecvError::Os(_))) => return true,
-            _ => {
-                self.checks.remove(&key);
-                return false;
-            }
+            _ => None,
         };
-        let asker = self.checks.get(&key).map(|check| check.asker);
-        if let Some(asker) = asker
+        let Some(check) = self.checks.get_mut(&key) else { return false };
+        let (asker, goes_on) = (check.asker, found.is_some());
+        // The thread ends behind its answer. If there was none, it has panicked.
+        let answer = match found {
+            Some(found) => {
+                check.is_answered = true;
+                found.to_vec()
+            }
+            None if check.is_answered => Vec::new(),
+            None => Answer::Verified(Verified::unfinished()).encode(check.number),
+        };
+        if !goes_on {
+            self.checks.remove(&key);
+        }
+        if !answer.is_empty()
             && let Some(link) = self.links.get_mut(asker)
-            && link.try_send(&found).is_err()
+            && link.try_send(&answer).is_err()
         {
             self.links.remove(asker);
         }
-        true
+        goes_on
     }
 }
 

@@ -27,8 +27,9 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    pub(crate) fn decode(from: &[u8]) -> Result<Self, Malformed> {
-        let mut from = Take(from);
+    /// A block whose entries are parts of `whole`.
+    pub(crate) fn decode(whole: &Bytes) -> Result<Self, Malformed> {
+        let mut from = Take(whole);
         let start = from.u64()?;
         let count = from.count(4)?;
         let mut end = 0_u32;
@@ -41,7 +42,8 @@ impl Block {
             && from.0.len() == end as usize
             && start.checked_add(u64::from(end)).is_some();
         if sound {
-            Ok(Self { start, ends, bytes: Bytes::copy_from_slice(from.0) })
+            let bytes = whole.slice_ref(from.0);
+            Ok(Self { start, ends, bytes })
         } else {
             Err(Malformed)
         }

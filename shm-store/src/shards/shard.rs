@@ -17,7 +17,11 @@ use std::{
     },
 };
 
-use redb::{Database, ReadTransaction, ReadableDatabase, TableDefinition, WriteTransaction};
+use bytes::Bytes;
+use redb::{
+    Database, OwnedAccessGuard, ReadTransaction, ReadableDatabase, TableDefinition,
+    WriteTransaction,
+};
 
 use super::{Block, ShardError, pack};
 use crate::{
@@ -31,6 +35,15 @@ const BLOCKS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("blo
 const PRODUCERS: TableDefinition<'_, (u64, &str), &[u8]> = TableDefinition::new("producers");
 const FAMILY: TableDefinition<'_, &str, (u64, u64, &str)> = TableDefinition::new("family");
 const META: TableDefinition<'_, &str, u128> = TableDefinition::new("meta");
+
+/// A row in redb's own memory.
+struct Row(OwnedAccessGuard<&'static [u8]>);
+
+impl AsRef<[u8]> for Row {
+    fn as_ref(&self) -> &[u8] {
+        self.0.value()
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Shard {
@@ -292,11 +305,11 @@ impl Shard {
             let before = table.range((id, 0)..=(id, entry))?.next_back().transpose()?;
             Ok(before.map_or(entry, |(key, _)| key.value().1))
         })?;
-        let rows = self.checked(|| Ok(table.range((id, first)..=(id, u64::MAX))?))?;
+        let rows = self.checked(|| Ok(table.range_owned((id, first)..=(id, u64::MAX))?))?;
         for row in rows {
             let (key, row) = self.checked(|| Ok(row?))?;
             let first = key.value().1;
-            let block = Block::decode(row.value())
+            let block = Block::decode(&Bytes::from_owner(Row(row)))
                 .map_err(|_| self.damaged(first, "a block of entries is malformed"))?;
             if !each(first, block)? {
                 break;

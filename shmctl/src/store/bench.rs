@@ -43,11 +43,11 @@ pub struct Options {
     read_mib: usize,
 
     /// Bytes of changes that are kept in memory before a checkpoint, in KiB
-    #[arg(long, value_name = "KIB", default_value_t = 2048)]
+    #[arg(long, value_name = "KIB", default_value_t = StoreOptions::default().memory_bytes >> 10)]
     memory_kib: u64,
 
     /// Bytes of a segment of the log, in KiB
-    #[arg(long, value_name = "KIB", default_value_t = 1024)]
+    #[arg(long, value_name = "KIB", default_value_t = StoreOptions::default().segment_bytes >> 10)]
     segment_kib: u64,
 
     /// Print one JSON object
@@ -136,8 +136,9 @@ fn appends(options: &Options, directory: &Path, processes: u16) -> Result<Append
         segment_bytes: options.segment_kib << 10,
         ..StoreOptions::default()
     };
+    warm_up(&Store::open_with(directory, store_options.clone())?, options)?;
+    // Everything that was in memory is on the disk now.
     let store = Store::open_with(directory, store_options)?;
-    warm_up(&store, options)?;
     let mut workers = Vec::new();
     for process in 0..processes {
         let stream = format!("stream-{process}");

@@ -4,10 +4,11 @@ use std::{
     error::Error,
     io::{self, BufRead, Write},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use shm_store::{Followed, From, OpenError, Store, StreamConfig};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use shm_store::{Followed, From, OpenError, ReadError, Store, StreamConfig};
 
 use super::{Append, Create, List, Read, Stat, Tail, Target, Verify, print};
 
@@ -30,11 +31,11 @@ fn open_existing(target: &Target) -> std::result::Result<Store, Box<dyn Error>> 
 }
 
 pub(super) fn create(options: &Create) -> Result {
-    let Create { target, name, content_type, time_to_live, max_bytes } = options;
+    let Create { target, name, content_type, time_to_live, expires_at, max_bytes } = options;
     let config = StreamConfig {
         content_type: content_type.clone(),
         time_to_live: *time_to_live,
-        expires_at: None,
+        expires_at: *expires_at,
         max_bytes: *max_bytes,
     };
     let written = open(target)?.create(name, config)?;
@@ -103,16 +104,30 @@ pub(super) fn tail(options: &Tail) -> Result {
         return Ok(ExitCode::SUCCESS);
     }
     let mut tail = store.tail(name, behind)?;
+    let mut reached = Instant::now();
     loop {
-        match tail.next(LOOK)? {
-            Some(Followed::Entry(entry)) => {
+        match tail.next(LOOK) {
+            Ok(Some(Followed::Entry(entry))) => {
                 print::entry(&mut output, target.json, &entry)?;
                 output.flush()?;
             }
-            Some(_) => return Ok(ExitCode::SUCCESS),
-            None => output.flush()?,
+            Ok(Some(_)) => return Ok(ExitCode::SUCCESS),
+            Ok(None) if nobody_listens() => return Ok(ExitCode::SUCCESS),
+            Ok(None) => {}
+            // Between two owners.
+            Err(ReadError::TimedOut) if reached.elapsed() < target.wait => continue,
+            Err(error) => return Err(error.into()),
         }
+        reached = Instant::now();
     }
+}
+
+/// Whether whatever reads the output of this process is gone.
+fn nobody_listens() -> bool {
+    let output = io::stdout();
+    let mut look = [PollFd::new(&output, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut look, Some(&now)).is_ok() && look[0].revents().intersects(PollFlags::ERR)
 }
 
 pub(super) fn list(options: &List) -> Result {

@@ -5,7 +5,13 @@ mod bench;
 mod commands;
 mod print;
 
-use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    error::Error,
+    io,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 /// Commands of `shmctl store`.
 #[derive(clap::Subcommand, Clone, Debug)]
@@ -61,6 +67,10 @@ pub struct Create {
     /// Delete it when nobody has read or written it for so long
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     time_to_live: Option<Duration>,
+
+    /// Delete it at this time, in seconds since 1970: `date +%s -d tomorrow` says some
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    expires_at: Option<SystemTime>,
 
     /// The most bytes that it may hold
     #[arg(long, value_name = "BYTES")]
@@ -152,6 +162,14 @@ pub struct Verify {
 
 /// Runs a command.
 pub fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
+    run_to_end(command).or_else(|error| match error.downcast_ref::<io::Error>() {
+        // Whoever reads the output has read enough.
+        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        _ => Err(error),
+    })
+}
+
+fn run_to_end(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
     match command {
         Command::Create(options) => commands::create(options),
         Command::Append(options) => commands::append(options),
@@ -167,6 +185,10 @@ pub fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+fn time(text: &str) -> Result<SystemTime, String> {
+    UNIX_EPOCH.checked_add(seconds(text)?).ok_or_else(|| "too late a time".to_owned())
 }
 
 fn position(text: &str) -> Result<shm_store::From, String> {

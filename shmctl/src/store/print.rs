@@ -62,6 +62,7 @@ pub(super) fn head(output: &mut impl Write, json: bool, head: &Head) -> io::Resu
         "closed": head.closed,
         "content_type": head.config.content_type,
         "time_to_live_s": head.config.time_to_live.map(|time| time.as_secs_f64()),
+        "expires_at": seconds(head.config.expires_at),
         "max_bytes": head.config.max_bytes,
         "forked_from": head.forked.map(|(parent, at)| {
             json!({ "stream": parent.number(), "at": at.to_string() })

@@ -2,28 +2,16 @@
 
 use std::{io::ErrorKind, thread};
 
-use proptest::strategy::{Strategy, ValueTree};
-
 use super::{
-    crash::random,
     model::{Model, answer, dump},
     random::{NAMES, seed},
+    script::{draw, random},
     *,
 };
 use crate::{
     Durability,
     fs::{Fault, Survives},
 };
-
-fn small() -> Options {
-    Options {
-        shards: 2,
-        segment_bytes: 64 << 10,
-        memory_bytes: 6 << 10,
-        cache_bytes: 1 << 20,
-        ..Options::default()
-    }
-}
 
 fn on(fs: &SimulatedFs, options: Options) -> Bench {
     Bench::on(Arc::new(fs.clone()), Path::new("/store"), options).expect("opened")
@@ -180,7 +168,7 @@ fn scenario(fault: Option<(u64, Fault)>) -> u64 {
     if let Ok(mut bench) = Bench::on(Arc::new(fs.clone()), path, small()) {
         let mut random = random(1);
         for _ in 0..40 {
-            let seed = seed().new_tree(&mut random).expect("a seed").current();
+            let seed = draw(&mut random, seed());
             let write = seed.write(&model);
             let mut after = model.clone();
             let expected = after.write(&write);

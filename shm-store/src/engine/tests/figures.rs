@@ -3,14 +3,10 @@
 use std::{sync::atomic::AtomicU64, time::Instant};
 
 use super::*;
-use crate::fs::File;
 
 const PAGE: u64 = 4096;
 
-/// A disk in memory, counting.
-#[derive(Clone, Debug, Default)]
-struct Counting(Arc<Counts>, SimulatedFs);
-
+/// What was written to a disk.
 #[derive(Debug, Default)]
 struct Counts {
     bytes: AtomicU64,
@@ -19,18 +15,37 @@ struct Counts {
     syncs: AtomicU64,
 }
 
-#[derive(Debug)]
-struct CountedFile(Counting, Arc<dyn File>);
+impl Counts {
+    fn count(&self, step: &Step<'_>) {
+        match step {
+            Step::Write { at, bytes, .. } => {
+                let len = bytes.len() as u64;
+                let paged = (at + len).next_multiple_of(PAGE) - at / PAGE * PAGE;
+                self.bytes.fetch_add(len, Ordering::Relaxed);
+                self.paged.fetch_add(paged, Ordering::Relaxed);
+            }
+            Step::Sync | Step::SyncDir => {
+                self.syncs.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    fn now(&self) -> [u64; 3] {
+        [&self.bytes, &self.paged, &self.syncs].map(|count| count.load(Ordering::Relaxed))
+    }
+}
 
 #[test]
 fn an_append_of_100_bytes_writes_less_than_1_kb_with_checkpoints() {
     let appends = amount("SHM_TEST_STORE_APPENDS", 24_000);
     for group in [6, 8] {
-        let fs = Counting::default();
+        let counts = Arc::<Counts>::default();
+        let counting = Arc::clone(&counts);
+        let fs = Watched::new(SimulatedFs::default(), move |step| counting.count(&step));
         let options =
             Options { segment_bytes: 1 << 20, memory_bytes: 1 << 20, ..Options::default() };
-        let mut bench =
-            Bench::on(Arc::new(fs.clone()), Path::new("/store"), options).expect("a new store");
+        let mut bench = Bench::on(fs, Path::new("/store"), options).expect("a new store");
         for number in 0..group {
             bench.create(&format!("stream-{number}"));
         }
@@ -46,10 +61,10 @@ fn an_append_of_100_bytes_writes_less_than_1_kb_with_checkpoints() {
         // Segments of the log are written with zeros, once; then they are used again.
         written(&mut bench, 48_000);
         bench.engine().checkpoint().expect("a checkpoint");
-        let before = fs.now();
+        let before = counts.now();
         written(&mut bench, appends);
         bench.engine().checkpoint().expect("a checkpoint");
-        let after = fs.now();
+        let after = counts.now();
         let each = |index: usize| (after[index] - before[index]) as f64 / appends as f64;
         println!(
             "groups of {group}: {:.0} bytes an append, {:.0} in whole pages, {:.2} syncs",
@@ -127,65 +142,4 @@ fn status(field: &str) -> String {
     let status = std::fs::read_to_string("/proc/self/status").expect("a status");
     let line = status.lines().find(|line| line.starts_with(field)).expect("a field");
     line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
-}
-
-impl Counting {
-    fn now(&self) -> [u64; 3] {
-        let Counts { bytes, paged, syncs } = &*self.0;
-        [bytes, paged, syncs].map(|count| count.load(Ordering::Relaxed))
-    }
-}
-
-impl FileSystem for Counting {
-    fn open(&self, path: &Path, create: bool) -> std::io::Result<Arc<dyn File>> {
-        Ok(Arc::new(CountedFile(self.clone(), self.1.open(path, create)?)))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
-        self.1.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> std::io::Result<()> {
-        self.1.remove(path)
-    }
-
-    fn list(&self, directory: &Path) -> std::io::Result<Vec<String>> {
-        self.1.list(directory)
-    }
-
-    fn create_dir_all(&self, directory: &Path) -> std::io::Result<()> {
-        self.1.create_dir_all(directory)
-    }
-
-    fn sync_dir(&self, directory: &Path) -> std::io::Result<()> {
-        self.0.syncs.fetch_add(1, Ordering::Relaxed);
-        self.1.sync_dir(directory)
-    }
-}
-
-impl File for CountedFile {
-    fn read_at(&self, at: u64, to: &mut [u8]) -> std::io::Result<usize> {
-        self.1.read_at(at, to)
-    }
-
-    fn write_all_at(&self, at: u64, from: &[u8]) -> std::io::Result<()> {
-        let counts = &self.0.0;
-        let end = at + from.len() as u64;
-        counts.bytes.fetch_add(from.len() as u64, Ordering::Relaxed);
-        counts.paged.fetch_add(end.next_multiple_of(PAGE) - at / PAGE * PAGE, Ordering::Relaxed);
-        self.1.write_all_at(at, from)
-    }
-
-    fn sync_data(&self) -> std::io::Result<()> {
-        self.0.0.syncs.fetch_add(1, Ordering::Relaxed);
-        self.1.sync_data()
-    }
-
-    fn len(&self) -> std::io::Result<u64> {
-        self.1.len()
-    }
-
-    fn set_len(&self, len: u64) -> std::io::Result<()> {
-        self.1.set_len(len)
-    }
 }

@@ -5,18 +5,18 @@ use std::{collections::BTreeMap, fmt::Write as _, time::UNIX_EPOCH};
 use bytes::Bytes;
 
 use crate::{
-    Append, Offset, StreamConfig, WriteError, Written,
+    Append, From, Head, Offset, Page, ReadError, StreamConfig, WriteError, Written,
     operation::{Write, WriteResult},
     view::View,
 };
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Model {
     pub(super) streams: BTreeMap<String, Stream>,
     pub(super) now: u64,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Stream {
     config: StreamConfig,
     entries: Vec<Bytes>,
@@ -32,14 +32,14 @@ pub(super) struct Stream {
     read: u64,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Producer {
     epoch: u64,
     results: Vec<(Offset, Offset, bool)>,
 }
 
 /// What a write answers, without its number.
-type Answer = Result<(Offset, Offset, bool, bool), &'static str>;
+pub(super) type Answer = Result<(Offset, Offset, bool, bool), &'static str>;
 
 pub(super) fn answer(result: &WriteResult) -> Answer {
     match result {
@@ -351,32 +351,60 @@ fn describe(text: &mut String, name: &str, closed: bool, end: Offset, entries: &
     let _ = writeln!(text, "{name} closed={closed} {end} {entries:?}");
 }
 
+/// What a store shows of itself: to a reader beside the engine, or to who has it open.
+pub(super) trait Shown {
+    /// All streams by name.
+    fn heads(&self) -> Vec<Head>;
+    fn head(&self, name: &str) -> Result<Head, ReadError>;
+    /// Everything that a stream has.
+    fn whole(&self, name: &str) -> Page;
+    /// How many streams there are, and how many bytes.
+    fn sums(&self) -> (u64, u64);
+}
+
+impl Shown for View {
+    fn heads(&self) -> Vec<Head> {
+        self.list("", None, 1000).expect("a list")
+    }
+
+    fn head(&self, name: &str) -> Result<Head, ReadError> {
+        self.head(name)
+    }
+
+    fn whole(&self, name: &str) -> Page {
+        self.peek(name, From::Start, usize::MAX, usize::MAX).expect("a stream that is there")
+    }
+
+    fn sums(&self) -> (u64, u64) {
+        let stat = self.stat();
+        (stat.streams, stat.bytes)
+    }
+}
+
 /// The same of a store, for the names that may be used.
-pub(super) fn dump(view: &View, names: &[&str]) -> String {
+pub(super) fn dump(store: &impl Shown, names: &[&str]) -> String {
     let mut text = String::new();
-    let listed: Vec<_> = view.list("", None, 1000).expect("a list");
+    let listed = store.heads();
     let mut listed = listed.iter().map(|head| &*head.name).peekable();
     for name in names {
-        match view.head(name) {
+        match store.head(name) {
             Ok(head) => {
                 assert_eq!(listed.next(), Some(*name));
-                let page = view
-                    .peek(name, crate::From::Start, usize::MAX, usize::MAX)
-                    .expect("a stream that is there");
+                let page = store.whole(name);
                 assert!(page.up_to_date && page.next == head.end);
                 assert_eq!(page.closed, head.closed);
                 let entries: Vec<_> = page.entries.into_iter().map(|entry| entry.data).collect();
                 describe(&mut text, name, head.closed, head.end, &entries);
             }
-            Err(crate::ReadError::Tombstone) => {
+            Err(ReadError::Tombstone) => {
                 let _ = writeln!(text, "{name} is a tombstone");
             }
-            Err(crate::ReadError::NotFound) => {}
+            Err(ReadError::NotFound) => {}
             Err(error) => panic!("{name}: {error:?}"),
         }
     }
     assert_eq!(listed.next(), None);
-    let stat = view.stat();
-    let _ = writeln!(text, "{} streams, {} bytes", stat.streams, stat.bytes);
+    let (streams, bytes) = store.sums();
+    let _ = writeln!(text, "{streams} streams, {bytes} bytes");
     text
 }

@@ -36,6 +36,7 @@ pub(crate) fn run(path: &str) {
                 "dropped".into()
             }
             (["owner"], Some(store)) => store.is_owner().to_string(),
+            (["durable"], Some(store)) => shown(store.durable_lsn().map(|lsn| lsn.number())),
             (["create", name], Some(store)) => {
                 shown(store.create(name, StreamConfig::default()).map(|ack| ack.repeated))
             }
