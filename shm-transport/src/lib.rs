@@ -92,6 +92,7 @@ mod os;
 mod patience;
 mod rendezvous;
 mod spawn;
+pub mod typed;
 mod vain;
 mod watch;
 mod wire;
