@@ -227,7 +227,7 @@ fn nothing_is_lost_when_neither_side_has_room_for_requests_and_answers() {
     on_both_runtimes(|| async {
         let link = LinkConfig { sealed_limit: 1, ..small() };
         let (left, right) = pair(&link, &calls(50));
-        let large = |side: &Side, first| {
+        let large = |side: &Side, first: u64| {
             let caller = side.caller.clone();
             tokio::spawn(async move {
                 let all: FuturesUnordered<_> = (0..100)

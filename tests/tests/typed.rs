@@ -87,6 +87,16 @@ fn two_processes_exchange_values_of_a_type() {
     guest.succeeds();
 }
 
+/// Who refuses the declaration may be gone before the value is sent.
+fn sent_or_refused(sent: Result<(), TypedSendError>) {
+    let refused = Err(LinkEnd::Departed);
+    let sent = match sent {
+        Err(TypedSendError::Send(SendError::Ended(end))) => Err(end),
+        sent => Ok(sent.unwrap()),
+    };
+    assert!(sent.is_ok() || sent == refused, "{sent:?}");
+}
+
 #[test]
 fn a_plain_type_of_another_size_is_refused_by_both_processes_with_both_shown() {
     let place = Place::new();
@@ -102,7 +112,7 @@ fn a_plain_type_of_another_size_is_refused_by_both_processes_with_both_shown() {
     }
     assert!(matches!(receiver.try_recv(), Err(TypedRecvError::Mismatch { .. })));
     let mut sender = TypedSender::<Reading>::new(sender);
-    sender.send(&Reading { number: 0, value: 0.0 }, WAIT).unwrap();
+    sent_or_refused(sender.send(&Reading { number: 0, value: 0.0 }, WAIT));
     let error = guest.answer();
     assert!(error.contains(r#"sends "Reading", plain, of 16 bytes"#), "{error}");
     assert!(error.contains(r#"receives "Reading", plain, of 24 bytes"#), "{error}");
@@ -122,7 +132,8 @@ fn a_type_of_serde_with_another_structure_is_refused_by_both_processes_with_both
     };
     assert_eq!((own.name.as_str(), other.name.as_str()), ("Order", "Order"));
     assert_ne!(own.identity, other.identity);
-    TypedSender::<Order, Postcard>::new(sender).send(&Order::Nothing, WAIT).unwrap();
+    let mut sender = TypedSender::<Order, Postcard>::new(sender);
+    sent_or_refused(sender.send(&Order::Nothing, WAIT));
     let error = guest.answer();
     assert!(error.contains(&format!("sends {own};")), "{error}");
     assert!(error.contains(&format!("receives {other}:")), "{error}");
