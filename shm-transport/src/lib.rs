@@ -74,6 +74,8 @@ compile_error!("shm-transport supports Linux only: it is built on memfd, futex a
 #[cfg(feature = "tokio")]
 pub mod asynchronous;
 mod broadcast;
+#[cfg(feature = "call")]
+pub mod call;
 mod config;
 mod credentials;
 mod deadline;
@@ -101,6 +103,7 @@ mod rendezvous;
 mod spawn;
 pub mod stream;
 pub mod trace;
+pub mod typed;
 mod vain;
 mod watch;
 mod wire;

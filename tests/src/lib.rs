@@ -25,6 +25,7 @@
 
 pub mod attempt;
 pub mod bytes;
+pub mod calls;
 pub mod chaos;
 pub mod counts;
 pub mod creators;
@@ -42,6 +43,7 @@ pub mod service;
 pub mod steps;
 pub mod store;
 pub mod tasks;
+pub mod typed;
 
 use std::{
     env, fs,

@@ -3,6 +3,7 @@
 
 mod broadcast;
 mod bytes;
+mod calls;
 mod canary;
 mod creators;
 mod fleet;
@@ -21,6 +22,7 @@ mod mutations;
 mod steps;
 mod store;
 mod stream;
+mod typed;
 
 use std::{
     env,
@@ -98,6 +100,8 @@ fn main() -> ExitCode {
             store::append(path, stream, life, log, producer == "producer");
         }
         ["store-follow", path, stream, log] => store::follow(path, stream, log),
+        ["typed", path, what] => typed::run(path, what),
+        ["calls", path, calls] => calls::run(path, number(calls)),
         ["descriptors"] => say(&shm_tests::counts::holdings().descriptors.to_string()),
         _ => {
             eprintln!("unknown role: {arguments:?}");
