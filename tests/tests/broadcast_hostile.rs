@@ -155,12 +155,12 @@ fn topics_that_are_not_there_are_not_subscribed_to() {
 }
 
 #[test]
-fn a_guest_that_asks_for_100_000_subscriptions_gets_only_so_many() {
+fn a_guest_that_asks_for_subscriptions_without_end_gets_only_so_many() {
     let mut hub = Hub::new();
     let guest = hub.hostile();
     let before = hub.settled();
     let mut held: Vec<RawSocket> = Vec::new();
-    for number in 0..100_000 {
+    for number in 0..4 * MOST as u32 {
         held.extend(ask(&guest, number % 2));
         assert!(held.len() <= MOST);
     }
