@@ -6,6 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 SHM_AUDIT=$(mktemp)
+# Some tests have processes of other users.
+chmod 666 "$SHM_AUDIT"
 export SHM_AUDIT
 trap 'rm -f "$SHM_AUDIT"' EXIT
 cargo test -p shm-primitives -p shm-transport -p shm-store -p shm-tests --features shm-tests/audit "$@"

@@ -3,7 +3,9 @@ use std::time::{Duration, Instant};
 /// One in so many parts of a processor is what peers may cost for nothing, in the long run.
 const SHARE: u32 = 32;
 /// The longest time for which nothing more is done for them.
-const LONGEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_millis(250);
+/// What it takes to be woken for a request, and to wait for the next, beside the work itself.
+pub(crate) const WAKE_UP: Duration = Duration::from_micros(20);
 
 /// Processor time spent on requests that are worth nothing. Some at once is nobody's fault; of
 /// whoever goes on, nothing is heard for [`SHARE`] times as long as its requests took. What is

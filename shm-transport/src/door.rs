@@ -25,7 +25,7 @@ use shm_primitives::{
 
 use crate::{
     broadcast::attendant::Attendant,
-    debt::Debt,
+    debt::{Debt, WAKE_UP},
     error::OsError,
     hub::{HubCore, HubEntry},
     link::{Link, LinkParts, core::PeerProcess, new_outbox},
@@ -48,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Connections at a time that are not links yet.
 const MAX_WAITING: usize = 512;
 /// Connections taken from the listener in one go.
-const MAX_ACCEPTED: usize = 64;
+const MAX_ACCEPTED: usize = 16;
 const LISTENER: u64 = 0;
 const TIMER: u64 = u64::MAX;
 
@@ -75,8 +75,6 @@ struct Caution {
 
 /// Processor time that connections may take at once that come to nothing: some twenty of them.
 const CREDIT: Duration = Duration::from_millis(2);
-/// What it takes to be woken for a connection, and to wait for the next.
-const WAKE_UP: Duration = Duration::from_micros(10);
 
 /// A guest that is about to attach.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use rustix::{event::epoll::EventFlags, io::Errno};
 
 use super::topic::{Sleep, TopicCore};
 use crate::{
-    debt::Debt,
+    debt::{Debt, WAKE_UP},
     error::OsError,
     hub::HubCore,
     os::{
@@ -129,7 +129,7 @@ impl Attendant {
         let start = process::thread_time();
         work();
         let spent = process::thread_time().saturating_sub(start);
-        self.debt.lock().unwrap_or_else(PoisonError::into_inner).add(spent)
+        self.debt.lock().unwrap_or_else(PoisonError::into_inner).add(spent + WAKE_UP)
     }
 
     fn forget(&self, id: u64) {
