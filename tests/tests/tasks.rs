@@ -335,7 +335,7 @@ fn a_peer_that_rings_for_nothing_costs_a_task_a_poll_now_and_then() {
         let path = place.hub();
         let attaching = tokio::task::spawn_blocking(move || RawGuest::attach(&path));
         let link = host.accept().await.unwrap();
-        let mut guest = attaching.await.unwrap();
+        let guest = attaching.await.unwrap();
         let over = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&over);
         let flood = std::thread::spawn(move || {
