@@ -108,9 +108,8 @@ fn the_halves_of_a_link_do_not_steal_each_others() {
                 tokio::spawn(send(right.0)),
                 tokio::spawn(receive(right.1)),
             ];
-            let mut halves = Vec::new();
             for task in tasks {
-                halves.push(task.await.unwrap());
+                task.await.unwrap();
             }
         });
     }

@@ -25,7 +25,9 @@ use crate::{
 /// more is.
 ///
 /// As a [`Stream`] it yields the messages as [`Bytes`], ends when the peer has said goodbye and
-/// all was received, and yields any other end as its last item.
+/// all was received, and yields any other end as its last item. The bytes of a message larger
+/// than all slots are not a copy: the sender has so many of them at once (`sealed_limit`), and this
+/// one again when they are dropped.
 #[derive(Debug)]
 pub struct AsyncReceiver {
     receiver: Receiver,
