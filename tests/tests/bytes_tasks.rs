@@ -334,7 +334,7 @@ fn a_stream_that_always_has_something_to_read_does_not_starve_other_tasks() {
             });
             let reader = tokio::spawn(async move {
                 loop {
-                    left.read(&mut [0; 1]).await.unwrap();
+                    left.read_exact(&mut [0; 1]).await.unwrap();
                 }
             });
             for _ in 0..100 {
