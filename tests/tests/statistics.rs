@@ -163,7 +163,6 @@ fn look_for_hub(place: &Place) -> Option<()> {
 }
 
 /// Remembers what was recorded, by name and labels.
-#[derive(Default)]
 struct Memory {
     values: &'static Values,
 }
