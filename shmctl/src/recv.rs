@@ -36,7 +36,7 @@ pub struct Options {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// End after so many messages
+    /// End after so many messages, and not before
     #[arg(short = 'n', long, value_name = "MESSAGES")]
     count: Option<u64>,
 
@@ -137,7 +137,8 @@ fn serve(mut host: Host, options: &Options, output: &mut Output) -> Result_ {
             }
         }
         output.to.flush()?;
-        if came && links.is_empty() && !options.keep {
+        // Who asks for a number of messages waits for them.
+        if came && links.is_empty() && !options.keep && options.count.is_none() {
             return Ok(None);
         }
         if events.is_empty() && output.deadline().has_passed() {
