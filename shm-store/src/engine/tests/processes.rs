@@ -265,7 +265,7 @@ impl Case {
     fn round(&mut self) {
         let owner = self.owner();
         let chosen = self.draw(PROCESSES);
-        let victim = owner.filter(|_| chosen % 2 == 0).unwrap_or(chosen);
+        let victim = owner.filter(|_| chosen.is_multiple_of(2)).unwrap_or(chosen);
         let end = self.draw(10);
         let is_killed = end < 3;
         let leaves = end == 3;
