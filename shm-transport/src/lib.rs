@@ -72,6 +72,8 @@ compile_error!("shm-transport supports Linux only: it is built on memfd, futex a
 #[cfg(feature = "tokio")]
 pub mod asynchronous;
 mod broadcast;
+#[cfg(feature = "call")]
+pub mod call;
 mod config;
 mod credentials;
 mod deadline;

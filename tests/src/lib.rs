@@ -5,6 +5,7 @@
 //! long enough for a machine that is busy with other things.
 
 pub mod attempt;
+pub mod calls;
 pub mod chaos;
 pub mod counts;
 pub mod creators;
@@ -22,6 +23,7 @@ pub mod service;
 pub mod steps;
 pub mod store;
 pub mod tasks;
+pub mod typed;
 
 use std::{
     env, fs,

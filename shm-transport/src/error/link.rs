@@ -21,6 +21,8 @@ pub enum Corruption {
     Descriptor(BadDescriptor),
     /// It sent something malformed over the socket.
     Socket,
+    /// It broke the protocol of calls: a frame that is none, or more calls at once than it may.
+    Call,
 }
 
 impl fmt::Display for Corruption {
@@ -34,6 +36,7 @@ impl fmt::Display for Corruption {
             Self::NotHandedOver => f.write_str("it refers to memory that it did not hand over"),
             Self::Descriptor(bad) => bad.fmt(f),
             Self::Socket => f.write_str("it sent a malformed message over the socket"),
+            Self::Call => f.write_str("it broke the protocol of calls"),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! commands, one a line, and answer each with one line.
 
 mod broadcast;
+mod calls;
 mod canary;
 mod creators;
 mod fleet;
@@ -20,6 +21,7 @@ mod mutations;
 mod steps;
 mod store;
 mod stream;
+mod typed;
 
 use std::{
     env,
@@ -92,6 +94,8 @@ fn main() -> ExitCode {
             store::append(path, stream, life, log, producer == "producer");
         }
         ["store-follow", path, stream, log] => store::follow(path, stream, log),
+        ["typed", path, what] => typed::run(path, what),
+        ["calls", path, calls] => calls::run(path, number(calls)),
         ["descriptors"] => say(&shm_tests::counts::holdings().descriptors.to_string()),
         _ => {
             eprintln!("unknown role: {arguments:?}");
