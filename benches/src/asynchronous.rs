@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     helper::Helper,
-    patience::WAIT,
+    patience::{WAIT, work},
     processors::{pin, two_processors},
     report::{Percentiles, Quartiles, Times},
     system::Error,
@@ -40,6 +40,10 @@ pub struct Options {
     /// How long the polling link polls before its task sleeps, in microseconds.
     #[arg(long, default_value_t = DEFAULT_SPIN.as_micros() as u64)]
     spin: u64,
+    /// How long each side works before it sends, in microseconds: long enough, and the other
+    /// side sleeps for every message. It is not counted.
+    #[arg(long, default_value_t = 0)]
+    work: u64,
     /// Print JSON, one object a line.
     #[arg(long)]
     json: bool,
@@ -58,6 +62,8 @@ pub struct GuestOptions {
     turns: usize,
     #[arg(long)]
     spin: u64,
+    #[arg(long)]
+    work: u64,
 }
 
 /// One system.
@@ -68,6 +74,8 @@ struct Row {
     size: usize,
     /// How long it polls before it sleeps, in microseconds.
     spin_us: Option<u64>,
+    /// How long each side works before it sends, in microseconds.
+    work_us: u64,
     /// Its median by that of the Unix socket.
     ratio: f64,
     /// The same for each turn.
@@ -99,7 +107,7 @@ fn runtime() -> Result<Runtime, Error> {
 /// Measures.
 pub fn run(options: &Options, path: &[&str]) -> Result<(), Error> {
     let (here, there) = two_processors()?;
-    let Options { round_trips, size, spin, json } = *options;
+    let Options { round_trips, size, spin, work, json } = *options;
     let turns = WARM_UP + (round_trips as usize).div_ceil(BURST);
     let directory = tempfile::tempdir()?;
     let (hub, socket) = (directory.path().join("hub"), directory.path().join("socket"));
@@ -112,6 +120,7 @@ pub fn run(options: &Options, path: &[&str]) -> Result<(), Error> {
             ("--size", size.to_string()),
             ("--turns", turns.to_string()),
             ("--spin", spin.to_string()),
+            ("--work", work.to_string()),
         ];
         let arguments = arguments.iter().flat_map(|(name, value)| [*name, value]);
         let _guest = Helper::start(path, there, ["async"].into_iter().chain(arguments))?;
@@ -122,11 +131,12 @@ pub fn run(options: &Options, path: &[&str]) -> Result<(), Error> {
             let link = timeout(WAIT, host.accept()).await??;
             lanes.push(Lane::link(link, spin));
         }
+        let work = Duration::from_micros(work);
         let mut measured: Vec<Measured> = lanes.iter().map(|_| Measured::default()).collect();
         for turn in 0..turns {
             for (lane, measured) in lanes.iter_mut().zip(&mut measured) {
                 let slept = sleeps();
-                let times = timeout(WAIT, lane.ping(size as usize)).await??;
+                let times = timeout(WAIT, lane.ping(size as usize, work)).await??;
                 if turn >= WARM_UP {
                     measured.sleeps += sleeps() - slept;
                     measured.add(&times[LEAD..]);
@@ -148,7 +158,8 @@ pub fn run(options: &Options, path: &[&str]) -> Result<(), Error> {
 
 /// Answers everything, in the same turns.
 pub fn run_guest(options: &GuestOptions) -> Result<(), Error> {
-    let GuestOptions { hub, socket, size, turns, spin } = options;
+    let GuestOptions { hub, socket, size, turns, spin, work: time } = options;
+    let time = Duration::from_micros(*time);
     runtime()?.block_on(async {
         let mut lanes = vec![Lane::Socket(UnixStream::connect(socket).await?)];
         // Their hub's view is not needed.
@@ -157,7 +168,7 @@ pub fn run_guest(options: &GuestOptions) -> Result<(), Error> {
         }
         for _ in 0..*turns {
             for lane in &mut lanes {
-                lane.echo(*size).await?;
+                lane.echo(*size, time).await?;
             }
         }
         Ok(())
@@ -170,12 +181,13 @@ impl Lane {
         Self::Link(Box::new(link))
     }
 
-    /// A turn of round trips; returns how long each took, in nanoseconds.
-    async fn ping(&mut self, size: usize) -> Result<Vec<u64>, Error> {
+    /// A turn of round trips; returns how long each took without the work, in nanoseconds.
+    async fn ping(&mut self, size: usize, time: Duration) -> Result<Vec<u64>, Error> {
         let mut message = vec![0; size];
         let mut times = Vec::with_capacity(LEAD + BURST);
         for number in 0..(LEAD + BURST) as u64 {
             message[..8].copy_from_slice(&number.to_le_bytes());
+            work(time);
             let start = Instant::now();
             match self {
                 Self::Socket(stream) => {
@@ -187,7 +199,7 @@ impl Lane {
                     link.recv().await?.copy_to(0, &mut message);
                 }
             }
-            times.push(start.elapsed().as_nanos() as u64);
+            times.push(start.elapsed().saturating_sub(time).as_nanos() as u64);
             if message[..8] != number.to_le_bytes() {
                 return Err("an answer to another message".into());
             }
@@ -195,16 +207,18 @@ impl Lane {
         Ok(times)
     }
 
-    async fn echo(&mut self, size: usize) -> Result<(), Error> {
+    async fn echo(&mut self, size: usize, time: Duration) -> Result<(), Error> {
         let mut message = vec![0; size];
         for _ in 0..LEAD + BURST {
             match self {
                 Self::Socket(stream) => {
                     stream.read_exact(&mut message).await?;
+                    work(time);
                     stream.write_all(&message).await?;
                 }
                 Self::Link(link) => {
                     link.recv().await?.copy_to(0, &mut message);
+                    work(time);
                     link.send(&message).await?;
                 }
             }
@@ -238,6 +252,7 @@ fn rows(options: &Options, measured: &[Measured]) -> Vec<Row> {
             system: system.0,
             size: options.size as usize,
             spin_us: system.1,
+            work_us: options.work,
             ratio: rtt_ns.p50 as f64 / socket_ns.p50 as f64,
             ratio_of_turns: Quartiles::of(turns.map(|(own, socket)| own / socket)),
             round_trips: own.times.count(),

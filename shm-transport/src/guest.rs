@@ -365,12 +365,11 @@ fn tell(
     }
 }
 
-/// The host's next word, if it has come, and the descriptors that came with it; an error if it
-/// refuses.
-fn hear<'a>(
-    socket: &OwnedFd,
-    message: &'a mut [u8],
-) -> Result<Option<(&'a [u8], Vec<Foreign>)>, AttachError> {
+/// What the host said, and the descriptors that came with it.
+type Heard<'a> = (&'a [u8], Vec<Foreign>);
+
+/// The host's next word, if it has come; an error if it refuses.
+fn hear<'a>(socket: &OwnedFd, message: &'a mut [u8]) -> Result<Option<Heard<'a>>, AttachError> {
     let answer = match socket::receive(socket.as_fd(), message) {
         Ok(Some(answer)) => answer,
         Ok(None) => return Err(AttachError::HostGone),

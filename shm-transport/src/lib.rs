@@ -10,6 +10,9 @@
 //! - A [`Link`] sends and receives; it splits into a [`Sender`] and a [`Receiver`] for two
 //!   threads. Calls block until a [`Deadline`], or do not wait (`try_`).
 //! - A [`LinkSet`] waits on many links at once, and sends to all of them.
+//! - Tasks of a tokio runtime use the same links by the module `asynchronous` (feature
+//!   `tokio`). Loops of other kinds wait on a link's descriptor, for messages
+//!   ([`Receiver::arm`]) and for room ([`Sender::arm`]).
 //! - A host [publishes](Publisher) values in topics, for all guests at once; a guest
 //!   [follows](Subscriber) them with a cursor of its own, or looks at the newest.
 //! - A [`Lease`] says which process owns a data file, and who reads it.

@@ -120,3 +120,15 @@ fn broadcast_reads_the_newest_value_while_it_changes_and_while_it_does_not() {
         &["/ratio/p50", "/ratio_of_bytes/p50", "/read_ns/p50", "/bytes_ns/p50", "/seqlock_ns/p50"],
     );
 }
+
+#[test]
+fn async_compares_parked_and_polling_tasks_with_a_unix_socket() {
+    let rows = run(&["async", "--round-trips", "1000", "--work", "5"]);
+    let systems: Vec<_> = rows.iter().map(|row| row["system"].as_str().unwrap()).collect();
+    assert_eq!(systems, ["UnixStream", "link, parked", "link, polling"]);
+    for row in &rows {
+        assert_eq!((&row["size"], &row["round_trips"]), (&64.into(), &1000.into()));
+        positive(row, &["/ratio", "/ratio_of_turns/p50", "/rtt_ns/p50", "/rtt_ns/p99"]);
+    }
+    assert_eq!(number(&rows[0], "/ratio"), 1.0);
+}

@@ -1,12 +1,22 @@
 //! Links, hosts and guests in tasks: on one thread and on several, and what becomes of whoever
 //! waits when the other side goes.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, stream};
 use shm_tests::{
-    Place, pattern, peer, small,
+    Place, pattern, peer,
+    raw::RawGuest,
+    small,
     tasks::{on_both_runtimes, pair},
 };
 use shm_transport::{
@@ -313,5 +323,44 @@ fn a_host_of_another_configuration_serves_tasks() {
         assert_eq!(link.peer_pid(), guest.pid());
         drop(link);
         guest.kill();
+    });
+}
+
+/// A guest by hand that rings as fast as it can and publishes nothing, and then one message.
+#[test]
+fn a_peer_that_rings_for_nothing_costs_a_task_a_poll_now_and_then() {
+    on_both_runtimes(|| async {
+        let place = Place::new();
+        let mut host = AsyncHost::new(place.small_host()).unwrap();
+        let path = place.hub();
+        let attaching = tokio::task::spawn_blocking(move || RawGuest::attach(&path));
+        let link = host.accept().await.unwrap();
+        let guest = attaching.await.unwrap();
+        let over = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&over);
+        let flood = std::thread::spawn(move || {
+            while !until.load(Ordering::Relaxed) {
+                guest.ring_bell();
+            }
+            guest
+        });
+        let closed = tokio::spawn(link.closed());
+        let (_sender, mut receiver) = link.split();
+        let start = Instant::now();
+        let mut polls = 0;
+        let mut receiving = pin!(receiver.recv());
+        let flooded = poll_fn(|cx| {
+            polls += 1;
+            receiving.as_mut().poll(cx).map(|_| ())
+        });
+        assert!(timeout(Duration::from_millis(300), flooded).await.is_err());
+        let milliseconds = start.elapsed().as_millis();
+        assert!(polls < 100 + 4 * milliseconds, "{polls} polls in {milliseconds} ms");
+        over.store(true, Ordering::Relaxed);
+        let mut guest = flood.join().unwrap();
+        guest.send_word(7);
+        assert_eq!(receiving.await.unwrap().read_u64(0), Some(7));
+        drop(guest);
+        assert_eq!(closed.await.unwrap(), LinkEnd::PeerDead);
     });
 }

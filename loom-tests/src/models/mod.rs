@@ -12,6 +12,7 @@ pub mod peer;
 pub mod pool;
 pub mod ring;
 pub mod seqlock;
+pub mod tasks;
 
 use shm_primitives::{
     outbox::{DATA_BELL, DATA_SLEEP, HEAD, OutboxGeometry, SPACE_BELL, SPACE_SLEEP, TAIL},

@@ -3,9 +3,10 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
+use super::nap::Nap;
 use crate::{
     error::{LinkEnd, OsError},
-    link::{core::LinkCore, tasks::Waits},
+    link::{core::LinkCore, sender::SOCKET_PAUSE, tasks::Waits},
     os::registered::Registered,
 };
 
@@ -68,27 +69,45 @@ impl Source {
 pub(crate) struct Ending {
     source: Arc<Source>,
     place: Waits,
+    nap: Nap,
 }
 
 impl Ending {
     pub(crate) fn new(source: &Arc<Source>) -> Self {
-        Self { source: Arc::clone(source), place: source.core().tasks.waits_for_end() }
+        let place = source.core().tasks.waits_for_end();
+        Self { source: Arc::clone(source), place, nap: Nap::default() }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
-        let core = self.source.core();
-        // Before the look: who ends the link, or reads of it, from now on finds the waker.
-        core.tasks.store(self.place, cx.waker());
+        let Self { source, place, nap } = self;
+        let core = source.core();
         loop {
+            // Before the look: who ends the link, or reads of it, from now on finds the waker.
+            core.tasks.store(*place, cx.waker());
             if let Some(end) = core.look_for_end() {
                 return Poll::Ready(end);
             }
-            match self.source.poll_drain() {
-                Poll::Ready(Ok(Drain::All)) => core.tasks.store(self.place, cx.waker()),
-                // To read wakes everybody who waits for this link, this task included.
-                Poll::Ready(Ok(Drain::Some)) => return Poll::Pending,
-                // What cannot be read now, the watch over the link sees without reading.
-                Poll::Ready(Ok(Drain::Starved) | Err(_)) | Poll::Pending => return Poll::Pending,
+            // During a nap the watch over the link alone wakes it.
+            if nap.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match source.poll_drain() {
+                Poll::Ready(Ok(Drain::Starved)) => {
+                    // Nobody tells when that is over.
+                    if nap.begin(SOCKET_PAUSE).is_err() {
+                        return Poll::Pending;
+                    }
+                }
+                Poll::Ready(Ok(Drain::All | Drain::Some)) => {
+                    if let Some(time) = core.tasks.count_vain()
+                        && nap.begin(time).is_err()
+                    {
+                        return Poll::Pending;
+                    }
+                }
+                Poll::Pending => return Poll::Pending,
+                // The runtime is over, and nobody polls this any more.
+                Poll::Ready(Err(_)) => return Poll::Pending,
             }
         }
     }

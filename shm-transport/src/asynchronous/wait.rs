@@ -132,14 +132,17 @@ impl Wait {
             if polls && let Some(found) = self.spin(&mut attempt) {
                 return Poll::Ready(Ok(found));
             }
+            let mut more = false;
             // What woke it for the last message is read now, after that was taken: while this
             // task has nothing better to do, and before it leaves its waker and a new sleep
             // can be rung for.
+            let mut vain = std::mem::take(&mut rung) && waiter.is_announced();
             match self.source.poll_drain() {
-                Poll::Ready(Ok(Drain::All)) => rung = true,
+                Poll::Ready(Ok(Drain::All)) => vain |= waiter.is_announced(),
+                // More than an honest peer has sent as a rule.
                 Poll::Ready(Ok(Drain::Some)) => {
-                    rung = true;
-                    continue;
+                    vain = true;
+                    more = true;
                 }
                 Poll::Ready(Ok(Drain::Starved)) => {
                     self.nap_for(waiter, SOCKET_PAUSE)?;
@@ -149,11 +152,11 @@ impl Wait {
                 Poll::Pending => {}
             }
             // It slept, was woken and has found nothing.
-            if rung
-                && waiter.is_announced()
-                && let Some(nap) = self.source.core().tasks.count_vain()
-            {
+            if vain && let Some(nap) = self.source.core().tasks.count_vain() {
                 self.nap_for(waiter, nap)?;
+                continue;
+            }
+            if more {
                 continue;
             }
             self.source.core().tasks.store(self.place, cx.waker());
