@@ -89,12 +89,10 @@ fn two_processes_exchange_values_of_a_type() {
 
 /// Who refuses the declaration may be gone before the value is sent.
 fn sent_or_refused(sent: Result<(), TypedSendError>) {
-    let refused = Err(LinkEnd::Departed);
-    let sent = match sent {
-        Err(TypedSendError::Send(SendError::Ended(end))) => Err(end),
-        sent => Ok(sent.unwrap()),
-    };
-    assert!(sent.is_ok() || sent == refused, "{sent:?}");
+    match sent {
+        Ok(()) | Err(TypedSendError::Send(SendError::Ended(LinkEnd::Departed))) => {}
+        Err(error) => panic!("{error}"),
+    }
 }
 
 #[test]
@@ -268,11 +266,11 @@ fn whatever_comes_after_an_agreed_declaration_is_a_value_or_an_error() {
     let left = RefCell::new(left);
     let receiver = RefCell::new(TypedReceiver::<Order, Postcard>::new(right.receiver));
     left.borrow_mut().send(&declaration, WAIT).unwrap();
-    let (values, errors) = (Cell::new(0), Cell::new(0));
+    let errors = Cell::new(0);
     proptest!(|(bytes in proptest::collection::vec(prop_oneof![0..4u8, any::<u8>()], 0..100))| {
         left.borrow_mut().send(&bytes, WAIT).unwrap();
         match receiver.borrow_mut().recv(WAIT) {
-            Ok(_) => values.set(values.get() + 1),
+            Ok(_) => {}
             Err(TypedRecvError::Value(_)) => errors.set(errors.get() + 1),
             Err(error) => prop_assert!(false, "{}", error),
         }
@@ -284,5 +282,5 @@ fn whatever_comes_after_an_agreed_declaration_is_a_value_or_an_error() {
     // Honest values are still received.
     left.send(&[1], WAIT).unwrap();
     assert_eq!(receiver.recv(WAIT).unwrap(), Order::Nothing);
-    assert!(values.get() > 0 && errors.get() > 0, "{values:?} values, {errors:?} errors");
+    assert!(errors.get() > 0);
 }

@@ -53,19 +53,20 @@ impl Frame {
     }
 
     pub(crate) fn failure(call: CallId, message: &str) -> Self {
-        let end = message.floor_char_boundary(MAX_FAILURE);
+        let mut end = message.len().min(MAX_FAILURE);
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
         let body = Bytes::copy_from_slice(message.get(..end).unwrap_or_default().as_bytes());
         Self { kind: Kind::Failure, call, body }
     }
 
     /// The frame that a message is; `None` if it is none.
+    ///
+    /// The body is copied even if it is sealed: what held on to the sender's memory for as long
+    /// as a call takes could keep it from answering the very calls that this one waits for.
     pub(crate) fn parse(message: &Message<'_>) -> Option<Self> {
-        // Copied once, then read.
-        let mut body = message.to_bytes();
-        if body.len() < HEADER {
-            return None;
-        }
-        let header = body.split_to(HEADER);
+        let header = message.read_array::<HEADER>(0)?;
         let (kind, call) = header.split_first_chunk::<8>()?;
         let kind = match u64::from_le_bytes(*kind) {
             1 => Kind::Hello,
@@ -76,7 +77,9 @@ impl Frame {
             _ => return None,
         };
         let call = CallId(u64::from_le_bytes(*call.first_chunk()?));
-        Some(Self { kind, call, body })
+        let mut body = vec![0; message.len() - HEADER];
+        message.copy_to(HEADER, &mut body);
+        Some(Self { kind, call, body: body.into() })
     }
 
     /// Bytes of the message.

@@ -2,7 +2,7 @@
 //!
 //! [`connect`] makes two things of each end of a link: a [`Caller`], which calls the other side,
 //! and a [`Driver`], a future that carries the frames and serves the calls of the other side with
-//! a [`Service`](tower_service::Service). Both sides can call at the same time, many calls are in
+//! a [`Service`]. Both sides can call at the same time, many calls are in
 //! flight at once, and answers come in any order.
 //!
 //! ```

@@ -497,7 +497,6 @@ mod tests {
     }
 
     #[derive(Serialize, Deserialize)]
-    #[expect(dead_code)]
     enum Nothing {}
 
     #[test]
