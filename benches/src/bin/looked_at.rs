@@ -83,7 +83,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     thread::scope(|scope| -> Result<(), Box<dyn Error>> {
         let sender = scope.spawn(|| {
             let message = vec![7; options.size];
-            while !over.load(Ordering::Relaxed) && link.send(&message, WAIT).is_ok() {}
+            while !over.load(Ordering::Relaxed) {
+                if link.send(&message, WAIT).is_err() {
+                    break;
+                }
+            }
             drop(link);
         });
         let mut buffer = vec![0; options.size];
