@@ -1,20 +1,6 @@
 //! The benchmarks between processes, which `shmctl bench` runs: two processes on two
 //! processors, the library and the floor in turn. The criterion benchmarks of one process
 //! are in `benches/`.
-//!
-//! All of them wait by polling, and none for ever:
-//!
-//! ```
-//! use std::sync::atomic::{AtomicBool, Ordering};
-//! use shm_benches::poll;
-//!
-//! let ready = AtomicBool::new(false);
-//! std::thread::scope(|scope| {
-//!     scope.spawn(|| ready.store(true, Ordering::Release));
-//!     poll(|| ready.load(Ordering::Acquire))
-//! })?;
-//! # Ok::<(), shm_benches::Error>(())
-//! ```
 #![deny(unsafe_code)]
 
 mod asynchronous;

@@ -28,21 +28,6 @@
 //! cargo run -p loom-tests --bin swap
 //! ```
 //!
-//! A model says which paths it is about, and fails also if one of them was never taken:
-//!
-//! ```
-//! use loom::sync::{Arc, atomic::{AtomicBool, Ordering}};
-//! use loom_tests::explore;
-//!
-//! explore("a flag", &["seen", "missed"], |paths| {
-//!     let flag = Arc::new(AtomicBool::new(false));
-//!     let raised = Arc::clone(&flag);
-//!     let thread = loom::thread::spawn(move || raised.store(true, Ordering::Release));
-//!     paths.take(if flag.load(Ordering::Acquire) { "seen" } else { "missed" });
-//!     thread.join().unwrap();
-//! });
-//! ```
-//!
 //! [`Memory`]: shm_primitives::Memory
 #![deny(unsafe_code)]
 

@@ -3,25 +3,6 @@
 //!
 //! No test depends on how fast anything runs. Every wait has an end, [`WAIT`], which is
 //! long enough for a machine that is busy with other things.
-//!
-//! ```
-//! use shm_tests::{Place, WAIT, pattern, within_wait};
-//! use shm_transport::Guest;
-//!
-//! let place = Place::new();
-//! let (mut host, path) = (place.small_host(), place.hub());
-//! let received = within_wait(move || {
-//!     let guest = std::thread::spawn(move || {
-//!         let mut guest = Guest::attach(path, WAIT).unwrap();
-//!         guest.link.send(&pattern::message(7, 500), WAIT).unwrap();
-//!         guest.detach(WAIT).unwrap();
-//!     });
-//!     let received = host.accept(WAIT).unwrap().recv(WAIT).unwrap().to_bytes();
-//!     guest.join().unwrap();
-//!     received
-//! });
-//! assert!(pattern::matches(7, &received));
-//! ```
 
 pub mod attempt;
 pub mod bytes;
