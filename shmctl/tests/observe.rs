@@ -177,8 +177,7 @@ fn inspect_says_what_is_wrong() {
 fn inspect_decodes_fleets_leases_and_stores() {
     let place = tempfile::tempdir_in("/dev/shm").unwrap();
     let fleet = Fleet::builder().directory(place.path()).nodes(8).join("team", 2).unwrap();
-    let ring =
-        fleet.ring(5, &RingConfig { capacity: 16, max_payload: 64, ..RingConfig::default() });
+    let ring = fleet.ring(5, &RingConfig { capacity: 16, max_payload: 64 });
     ring.unwrap().publish(0, 1, b"frame").unwrap();
     let (report, code) = json(&["inspect", text(fleet.path())]);
     let report = &report[0];
