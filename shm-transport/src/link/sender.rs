@@ -115,16 +115,13 @@ impl Sender {
                 unpublished = 0;
             }
             unpublished += message.len();
-            let staged = match self.half.stage(message, Growth::Later) {
-                Err(StageError::Blocked(blocked)) => {
-                    self.half.publish();
-                    self.stage_later(blocked, message, deadline)
-                }
-                staged => staged.map_err(|error| self.half.without_waiting(error)),
-            };
-            if let Err(error) = staged {
+            if let Err(error) = self.half.stage(message, Growth::Later) {
                 self.half.publish();
-                return Err(BatchError { sent, error });
+                let staged = match error {
+                    StageError::Blocked(blocked) => self.stage_later(blocked, message, deadline),
+                    StageError::Failed(error) => Err(error),
+                };
+                staged.map_err(|error| BatchError { sent, error })?;
             }
         }
         self.half.publish();

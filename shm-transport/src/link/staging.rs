@@ -9,7 +9,7 @@ use std::{
 use rustix::io::Errno;
 use shm_primitives::{
     Frame, Mapped, Memory, Offset,
-    ledger::{Traffic, sender},
+    ledger::sender,
     outbox::say_dropped,
     pool::{SlotAllocator, SlotId},
     ring::{GrantError, Producer},
@@ -40,8 +40,9 @@ pub(crate) struct Half {
     counts: SenderCounts,
     /// When a message found no room last, by [`coarse`].
     last_full: Duration,
-    /// Inline messages that are staged, to be counted when they are published.
-    staged: Traffic,
+    /// Inline messages that are staged, to be counted when they are published: how many, and
+    /// below [`ONE`] their bytes. One word, because this is on the way of every one in a batch.
+    staged: u64,
     extents: Vec<Vec<Segment>>,
     /// Messages that were dropped instead of waiting for room.
     dropped: u64,
@@ -87,6 +88,9 @@ pub(crate) enum Growth {
 /// Messages that do not wait for a warm slot, after one did in vain.
 const SPREAD: u32 = 64;
 
+/// One staged message. A ring holds 2^30 bytes at most.
+const ONE: u64 = 1 << 32;
+
 /// Why a message is not staged.
 pub(crate) enum StageError {
     Blocked(Blocked),
@@ -128,7 +132,7 @@ impl Half {
         let ring = Producer::new(core.own.mapped(), core.peer.mapped(), &core.geometry.outbox);
         let extents = core.geometry.pool.classes().iter().map(|_| Vec::new()).collect();
         let counts = core.ledger.sender;
-        let (staged, last_full) = (Traffic::default(), Duration::ZERO);
+        let (staged, last_full) = (0, Duration::ZERO);
         Self {
             _open: open,
             core,
@@ -193,10 +197,13 @@ impl Half {
 
     #[inline(always)]
     fn stage_inline(&mut self, message: &[u8]) -> Result<(), StageError> {
-        self.ring.stage(message).map_err(|error| ring_error(&self.core, error))?;
-        self.staged.messages += 1;
-        self.staged.bytes += message.len() as u64;
-        Ok(())
+        match self.ring.stage(message) {
+            Ok(()) => {
+                self.staged += ONE + message.len() as u64;
+                Ok(())
+            }
+            Err(error) => Err(ring_error(&self.core, error)),
+        }
     }
 
     /// Counts a message that is about to be published.
@@ -512,9 +519,9 @@ impl Half {
     pub(crate) fn publish(&mut self) {
         if self.ring.has_staged() {
             self.ring.publish();
-            self.counts.add(sender::INLINE, self.staged.messages);
-            self.counts.add(sender::INLINE + 1, self.staged.bytes);
-            self.staged = Traffic::default();
+            self.counts.add(sender::INLINE, self.staged / ONE);
+            self.counts.add(sender::INLINE + 1, self.staged % ONE);
+            self.staged = 0;
             self.core.ring_data();
         }
     }
