@@ -234,7 +234,7 @@ impl Host {
     /// Publishes a value for all guests in the topic [`BROADCAST`], which was configured by
     /// [`HostBuilder::broadcast`]; returns its position, counted from 0.
     ///
-    /// Guests [subscribe](crate::Guest::subscribe) to it. For other topics there is
+    /// Guests [subscribe](crate::GuestHub::subscribe) to it. For other topics there is
     /// [`Hub::publisher`].
     ///
     /// # Errors

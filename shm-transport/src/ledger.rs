@@ -1,6 +1,6 @@
 //! What this process counts of its links, where its user can see it from outside.
 //!
-//! One [ledger](shm_primitives::ledger) of this process has an entry for each link and hub. It
+//! One [ledger] of this process has an entry for each link and hub. It
 //! lies in memory of its own, whose descriptor stays open and goes to nobody, so that a tool finds
 //! it in `/proc`, and no peer does in what it has. It grows by extents, each larger than the one
 //! before, and an extent that nobody uses any more goes.

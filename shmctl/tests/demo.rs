@@ -180,8 +180,9 @@ fn what_the_host_leaks_is_counted_and_fails_the_demo() {
     let file = file_of(1000);
     let output = run_with(&file, &["--passes", "1", "--json", "--fault", "forget"]);
     let report = object(&output);
-    // Two ends of a link: each has a socket, and maps both outboxes.
-    assert_counts(&report, [0, 0, 0, 0, 4, 2]);
+    // Two ends of a link: each has a socket, and maps both outboxes. And the memory in which
+    // they count.
+    assert_counts(&report, [0, 0, 0, 0, 5, 3]);
     assert_eq!(output.status.code(), Some(1));
 }
 

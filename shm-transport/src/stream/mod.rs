@@ -57,6 +57,8 @@ pub fn stream_config() -> LinkConfig {
         inline_limit: Some(64 << 10),
         size_classes: Vec::new(),
         sealed_limit: 0,
+        // Protocols of questions and answers sleep for nearly each of them.
+        asymmetric_fence: false,
         ..LinkConfig::default()
     }
 }

@@ -6,10 +6,12 @@ use shm_tests::{
     Place, WAIT, eventually, peer,
     process::Peer,
     raw::{RawGuest, at},
+    typed::Reading,
 };
 use shm_transport::{
     BatchError, Deadline, DetachError, Guest, Host, Link, LinkEnd, LinkEvent, LinkSet, Missed,
-    RecvError, SendError, SharedPayload, SlowGuest,
+    Receiver, RecvError, SendError, Sender, SharedPayload, SlowGuest,
+    typed::{TypedReceiver, TypedRecvError, TypedSendError, TypedSender},
 };
 
 use super::matrix::{Answer, EVENT, Matrix, SHORT, State, rounds};
@@ -27,6 +29,8 @@ pub const BLOCKING: &[&str] = &[
     "Receiver::recv_into",
     "LinkSet::wait",
     "Guest::detach",
+    "TypedSender::send",
+    "TypedReceiver::recv",
 ];
 
 /// A call: its name, the size of the messages that fill what it needs, and itself. It uses
@@ -61,6 +65,8 @@ const CALLS: &[Call] = &[
     ("Link::detach", INLINE, |link, by| detached(link.detach(by))),
     ("Link::detach", SEALED, |link, by| detached(link.detach(by))),
     ("LinkSet::wait", INLINE, wait_in_a_set),
+    ("TypedSender::send", INLINE, |link, by| typed_sent(link.split().0, by)),
+    ("TypedReceiver::recv", INLINE, |link, by| typed_received(link.split().1, by)),
     ("send_to_all, Wait", INLINE, |link, by| to_all(link, INLINE, SlowGuest::Wait(by))),
     ("send_to_all, Wait", SLOT, |link, by| to_all(link, SLOT, SlowGuest::Wait(by))),
     ("send_to_all, Wait", SEALED, |link, by| to_all(link, SEALED, SlowGuest::Wait(by))),
@@ -79,6 +85,22 @@ fn received(result: Result<impl std::fmt::Debug, RecvError>) -> Answer {
         Err(RecvError::TimedOut) => Answer::TimedOut,
         Err(RecvError::Ended(end)) => Answer::Ended(end),
         other => Answer::other(other),
+    }
+}
+
+fn typed_sent(mut sender: Sender, by: Deadline) -> Answer {
+    // No room is left for a smaller message either.
+    while sender.try_send(&[1]).is_ok() {}
+    match TypedSender::<Reading>::new(sender).send(&Reading { number: 1, value: 1.0 }, by) {
+        Err(TypedSendError::Send(error)) => sent(Err(error)),
+        result => Answer::other(result),
+    }
+}
+
+fn typed_received(receiver: Receiver, by: Deadline) -> Answer {
+    match TypedReceiver::<Reading>::new(receiver).recv(by) {
+        Err(TypedRecvError::Recv(error)) => received(Err::<Reading, _>(error)),
+        result => Answer::other(result),
     }
 }
 
