@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 /// One in so many parts of a processor is what peers may cost for nothing, in the long run.
-const SHARE: u32 = 32;
+const SHARE: u32 = 64;
 /// The longest time for which nothing more is done for them.
 const LONGEST: Duration = Duration::from_millis(250);
 /// What it takes to be woken for a request, and to wait for the next, beside the work itself.
@@ -50,12 +50,12 @@ mod tests {
         let now = Instant::now();
         assert_eq!(debt.add_at(now, MS), None);
         assert_eq!(debt.add_at(now, MS), None);
-        assert_eq!(debt.add_at(now, MS / 2), Some(16 * MS));
+        assert_eq!(debt.add_at(now, MS / 2), Some(32 * MS));
         // Paid, but for the credit.
-        assert_eq!(debt.add_at(now + 16 * MS, Duration::ZERO), None);
-        assert_eq!(debt.add_at(now + 16 * MS, MS), Some(32 * MS));
+        assert_eq!(debt.add_at(now + 32 * MS, Duration::ZERO), None);
+        assert_eq!(debt.add_at(now + 32 * MS, MS), Some(64 * MS));
         // What was spent meanwhile comes on top.
-        assert_eq!(debt.add_at(now + 32 * MS, MS), Some(48 * MS));
+        assert_eq!(debt.add_at(now + 48 * MS, MS), Some(112 * MS));
     }
 
     #[test]
