@@ -94,8 +94,9 @@ pub unsafe extern "C" fn shm_guest_send(
 ) -> Status {
     call(|| {
         // SAFETY: the caller's promise.
-        let (guest, message) =
-            unsafe { (Guest::from_handle(guest)?, arguments::message(message, length)?) };
+        let guest = unsafe { Guest::from_handle(guest)? };
+        // SAFETY: the caller's promise.
+        let message = unsafe { arguments::message(message, length)? };
         Ok(guest.sender()?.send(message, arguments::deadline(timeout_ms))?)
     })
 }
@@ -115,8 +116,9 @@ pub unsafe extern "C" fn shm_guest_try_send(
 ) -> Status {
     call(|| {
         // SAFETY: the caller's promise.
-        let (guest, message) =
-            unsafe { (Guest::from_handle(guest)?, arguments::message(message, length)?) };
+        let guest = unsafe { Guest::from_handle(guest)? };
+        // SAFETY: the caller's promise.
+        let message = unsafe { arguments::message(message, length)? };
         match guest.sender()?.try_send(message) {
             Err(SendError::Full) => Err(FULL),
             result => Ok(result?),
@@ -184,8 +186,9 @@ unsafe fn receive(
         return Err(Failure::invalid("a pointer to a result is null"));
     }
     // SAFETY: the caller's promise.
-    let (guest, buffer) =
-        unsafe { (Guest::from_handle(guest)?, arguments::buffer(buffer, capacity)?) };
+    let guest = unsafe { Guest::from_handle(guest)? };
+    // SAFETY: the caller's promise.
+    let buffer = unsafe { arguments::buffer(buffer, capacity)? };
     let received = receive(&mut *guest.receiver()?, buffer);
     let size = match &received {
         Ok(received) => *received,

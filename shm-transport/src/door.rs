@@ -65,11 +65,10 @@ pub(crate) struct Door {
 }
 
 /// What connections that come to nothing lead to: if they take too much, no more are taken for
-/// a while, and then one at a time. Who attaches waits a little longer; who is attached does not.
+/// a while. Who attaches waits a little longer; who is attached does not.
 #[derive(Debug)]
 struct Caution {
     debt: Debt,
-    one_at_a_time: bool,
     naps: bool,
 }
 
@@ -115,11 +114,7 @@ impl Door {
             waiting: Mutex::default(),
             next_token: AtomicU64::new(LISTENER + 1),
             closed: AtomicBool::new(false),
-            caution: Mutex::new(Caution {
-                debt: Debt::new(CREDIT),
-                one_at_a_time: false,
-                naps: false,
-            }),
+            caution: Mutex::new(Caution { debt: Debt::new(CREDIT), naps: false }),
         })
     }
 
@@ -133,9 +128,7 @@ impl Door {
             return Ok(());
         }
         let mut caution = self.caution();
-        let nap = caution.debt.add(in_vain);
-        caution.one_at_a_time = nap.is_some();
-        if let Some(nap) = nap {
+        if let Some(nap) = caution.debt.add(in_vain) {
             self.timer.set(nap)?;
             if !caution.naps {
                 self.epoll.change(listener, LISTENER, EventFlags::empty())?;
@@ -244,8 +237,7 @@ impl HubCore {
         listener: BorrowedFd<'_>,
         in_vain: &mut Duration,
     ) -> Result<(), OsError> {
-        let most = if self.door.caution().one_at_a_time { 1 } else { MAX_ACCEPTED };
-        for _ in 0..most {
+        for _ in 0..MAX_ACCEPTED {
             let start = process::thread_time();
             let spent = || process::thread_time().saturating_sub(start);
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

@@ -4,6 +4,7 @@
 //! No test depends on how fast anything runs. Every wait has an end, [`WAIT`], which is
 //! long enough for a machine that is busy with other things.
 
+pub mod async_bytes;
 pub mod attempt;
 pub mod bytes;
 pub mod calls;

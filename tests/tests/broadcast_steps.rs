@@ -44,6 +44,7 @@ fn publisher(place: &Place, slots: u64) -> Peer {
 /// Lets a helper, which is stopped in the system call with which it takes commands, carry one
 /// out. Returns the numbers of its other system calls, each once as it begins and once as it
 /// ends.
+#[cfg_attr(feature = "audit", allow(dead_code))]
 fn carry_out(thread: Pid, helper: &mut Peer, command: &str) -> (Vec<String>, String) {
     helper.tell(command);
     let (mut calls, mut answer) = (Vec::new(), None);

@@ -18,54 +18,10 @@ use shm_examples::{
     echo::{EchoClient, EchoServer, Words},
     grpc::{connect, incoming},
 };
-use shm_tests::{Place, WAIT, within_wait};
-use shm_transport::stream::{AsyncShmListener, AsyncShmStream};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::UnixStream,
-    runtime,
-    sync::{Notify, oneshot},
-};
+use shm_tests::{Place, WAIT, alike_in_tasks, tasks::on_both_runtimes};
+use shm_transport::stream::AsyncShmListener;
+use tokio::sync::{Notify, oneshot};
 use tonic::transport::Server;
-
-trait Kind: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    fn pair() -> (Self, Self)
-    where
-        Self: Sized;
-}
-
-impl Kind for UnixStream {
-    fn pair() -> (Self, Self) {
-        UnixStream::pair().unwrap()
-    }
-}
-
-impl Kind for AsyncShmStream {
-    fn pair() -> (Self, Self) {
-        AsyncShmStream::pair().unwrap()
-    }
-}
-
-/// Makes a test over each kind of stream from each function, in each kind of runtime.
-macro_rules! alike {
-    ($(async fn $name:ident<$stream:ident>() $body:block)+) => {
-        $(async fn $name<$stream: Kind>() $body)+
-        mod unix_stream {
-            $(#[test] fn $name() { super::run(|| super::$name::<super::UnixStream>()) })+
-        }
-        mod shm_stream {
-            $(#[test] fn $name() { super::run(|| super::$name::<super::AsyncShmStream>()) })+
-        }
-    };
-}
-
-fn run<F: Future<Output = ()>>(test: impl Fn() -> F + Send + 'static) {
-    within_wait(move || {
-        runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test());
-        let mut threads = runtime::Builder::new_multi_thread();
-        threads.worker_threads(2).enable_all().build().unwrap().block_on(test());
-    });
-}
 
 fn bytes(len: usize, seed: usize) -> Bytes {
     (0..len).map(|at| (at ^ (at >> 8) ^ seed) as u8).collect::<Vec<_>>().into()
@@ -97,7 +53,7 @@ where
     response.into_body().collect().await.unwrap().to_bytes()
 }
 
-alike! {
+alike_in_tasks! {
     async fn http_1_keeps_it_alive_carries_large_bodies_and_shuts_down<S>() {
         let (near, far) = S::pair();
         let stop = Arc::new(Notify::new());
@@ -210,7 +166,7 @@ impl Service {
 
 #[test]
 fn grpc_calls_of_each_kind_are_answered() {
-    run(|| async {
+    on_both_runtimes(|| async {
         let place = Place::new();
         let service = Service::new(&place);
         let mut client = EchoClient::new(connect(&service.path).await.unwrap());
@@ -238,7 +194,7 @@ fn grpc_calls_of_each_kind_are_answered() {
 
 #[test]
 fn grpc_clients_call_at_once_and_the_server_finishes_what_it_has_begun() {
-    run(|| async {
+    on_both_runtimes(|| async {
         let place = Place::new();
         let service = Service::new(&place);
         let mut clients = Vec::new();
@@ -265,7 +221,7 @@ fn grpc_clients_call_at_once_and_the_server_finishes_what_it_has_begun() {
 
 #[test]
 fn a_grpc_server_that_is_gone_is_unavailable() {
-    run(|| async {
+    on_both_runtimes(|| async {
         let place = Place::new();
         let service = Service::new(&place);
         let mut client = EchoClient::new(connect(&service.path).await.unwrap());

@@ -12,57 +12,15 @@ use std::{
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use shm_tests::{
-    Place,
+    Place, alike_in_tasks,
     bytes::{bytes, size},
     pattern::Random,
+    tasks::{current_thread, on_both_runtimes},
     within_wait,
 };
 use shm_transport::stream::{AsyncShmListener, AsyncShmStream, ShmStream};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
-    net::UnixStream,
-    runtime,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio_util::codec::{Framed, LengthDelimitedCodec, LinesCodec};
-
-trait Kind: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    fn pair() -> (Self, Self)
-    where
-        Self: Sized;
-}
-
-impl Kind for UnixStream {
-    fn pair() -> (Self, Self) {
-        UnixStream::pair().unwrap()
-    }
-}
-
-impl Kind for AsyncShmStream {
-    fn pair() -> (Self, Self) {
-        AsyncShmStream::pair().unwrap()
-    }
-}
-
-/// Makes a test over each kind of stream from each function, in each kind of runtime.
-macro_rules! alike {
-    ($(async fn $name:ident<$stream:ident>() $body:block)+) => {
-        $(async fn $name<$stream: Kind>() $body)+
-        mod unix_stream {
-            $(#[test] fn $name() { super::run(|| super::$name::<super::UnixStream>()) })+
-        }
-        mod shm_stream {
-            $(#[test] fn $name() { super::run(|| super::$name::<super::AsyncShmStream>()) })+
-        }
-    };
-}
-
-fn run<F: Future<Output = ()>>(test: impl Fn() -> F + Send + 'static) {
-    within_wait(move || {
-        runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test());
-        let mut threads = runtime::Builder::new_multi_thread();
-        threads.worker_threads(2).enable_all().build().unwrap().block_on(test());
-    });
-}
 
 fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> ErrorKind {
     result.expect_err("an error").kind()
@@ -94,7 +52,7 @@ async fn check(stream: &mut (impl AsyncRead + Unpin), total: usize, seed: u64) {
     }
 }
 
-alike! {
+alike_in_tasks! {
     async fn every_byte_arrives_in_order_both_ways_at_once<S>() {
         let (left, right) = S::pair();
         let total = 4 << 20;
@@ -264,7 +222,7 @@ async fn at_most<T>(polls: u64, future: impl Future<Output = T>) -> Option<T> {
 /// Both halves wait in tasks of their own over the one socket.
 #[test]
 fn a_dropped_writer_ends_its_direction_and_the_reader_goes_on() {
-    run(|| async {
+    on_both_runtimes(|| async {
         let (left, mut right) = AsyncShmStream::pair().unwrap();
         let (mut reader, mut writer) = left.split();
         writer.write_all(b"question").await.unwrap();
@@ -282,7 +240,7 @@ fn a_dropped_writer_ends_its_direction_and_the_reader_goes_on() {
 
 #[test]
 fn a_listener_accepts_clients_of_both_forms_and_forgets_one_that_gives_up() {
-    run(|| async {
+    on_both_runtimes(|| async {
         let place = Place::new();
         let mut listener = AsyncShmListener::bind(place.hub()).unwrap();
         let error = AsyncShmStream::connect(place.file("nothing")).await.unwrap_err();
@@ -324,7 +282,7 @@ fn a_listener_accepts_clients_of_both_forms_and_forgets_one_that_gives_up() {
 #[test]
 fn a_stream_that_always_has_something_to_read_does_not_starve_other_tasks() {
     within_wait(|| {
-        let single = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let single = current_thread();
         single.block_on(async {
             let (left, mut right) = ShmStream::pair().unwrap();
             let mut left = AsyncShmStream::new(left).unwrap();

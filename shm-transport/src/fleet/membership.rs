@@ -17,7 +17,7 @@ use crate::{
     os::{
         lock::LockFile,
         memory::Segment,
-        named::{self, Directory},
+        named::{Directory, NameError},
         process,
     },
 };
@@ -70,6 +70,27 @@ pub(super) enum Joined {
     NoFile,
 }
 
+/// Opens the table of members of the fleet in a directory; `None` if there is none. `error` says
+/// which file it was if something is wrong with it.
+pub(crate) fn open(
+    directory: &Directory,
+    error: impl Fn(NameError) -> FleetFileError,
+) -> Result<Option<LockFile>, FleetFileError> {
+    let mut refused = None;
+    let open = || {
+        directory.open_file(FILE).map_err(|why| {
+            refused = Some(why);
+            io::ErrorKind::Other.into()
+        })
+    };
+    match (LockFile::open(open), refused) {
+        (Ok(lock), _) => Ok(Some(lock)),
+        (Err(_), Some(NameError::Missing)) => Ok(None),
+        (Err(_), Some(why)) => Err(error(why)),
+        (Err(os), None) => Err(OsError::new("open a fleet's members", os).into()),
+    }
+}
+
 impl Membership {
     /// Joins as a node of the fleet in a directory; `file` says which file it was if
     /// something is wrong with it.
@@ -77,25 +98,9 @@ impl Membership {
         directory: &Directory,
         node: u32,
         nodes: u32,
-        error: impl Fn(named::NameError) -> FleetFileError,
+        error: impl Fn(NameError) -> FleetFileError,
     ) -> Result<Joined, JoinError> {
-        let mut refused = None;
-        let open = || {
-            directory.open_file(FILE).map_err(|why| {
-                refused = Some(why);
-                io::ErrorKind::Other.into()
-            })
-        };
-        let lock = match LockFile::open(open) {
-            Ok(lock) => lock,
-            Err(os) => {
-                return match refused {
-                    Some(named::NameError::Missing) => Ok(Joined::NoFile),
-                    Some(why) => Err(error(why).into()),
-                    None => Err(OsError::new("open a fleet's members", os).into()),
-                };
-            }
-        };
+        let Some(lock) = open(directory, error)? else { return Ok(Joined::NoFile) };
         let segment = file::map(lock.file()).map_err(|refused| match refused {
             file::MapError::Header(header) => JoinError::Members(header),
             file::MapError::Os(os) => os.into(),

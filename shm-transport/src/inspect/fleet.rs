@@ -1,6 +1,5 @@
 use std::{
     fs::File,
-    io,
     os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
@@ -13,7 +12,10 @@ use shm_primitives::{
 
 use crate::{
     error::{FleetFileError, OsError},
-    fleet::{Member, file, kind_of, membership::FILE},
+    fleet::{
+        Member, file, kind_of,
+        membership::{self, FILE},
+    },
     os::{
         lock::LockFile,
         memory::map_file_to_look,
@@ -74,23 +76,8 @@ impl FleetView {
             Err(NameError::Missing) => return Ok(None),
             Err(why) => return Err(file::error(path, why)),
         };
-        let mut refused = None;
-        let open = || {
-            directory.open_file(FILE).map_err(|why| {
-                refused = Some(why);
-                io::ErrorKind::Other.into()
-            })
-        };
-        let lock = match LockFile::open(open) {
-            Ok(lock) => lock,
-            Err(error) => {
-                return match refused {
-                    Some(NameError::Missing) => Ok(None),
-                    Some(why) => Err(file::error(&path.join(FILE), why)),
-                    None => Err(OsError::new("open a fleet's members", error).into()),
-                };
-            }
-        };
+        let members = membership::open(&directory, |why| file::error(&path.join(FILE), why))?;
+        let Some(lock) = members else { return Ok(None) };
         let mut view = Self {
             path: path.to_owned(),
             nodes: 0,

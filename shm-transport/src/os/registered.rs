@@ -62,10 +62,10 @@ impl<K: Keeps> Registered<K> {
     /// Outside a runtime, and in one without I/O, as all of tokio does.
     #[track_caller]
     pub(crate) fn new(keeper: K) -> Result<Self, OsError> {
+        let keeper = Raw(keeper);
         // SAFETY: by the contract of `Keeps` the descriptor stays open and the same as long as
         // the value lives, which is as long as the `AsyncFd`: nobody takes it out.
-        let registered =
-            unsafe { AsyncFd::register_with_interest(Raw(keeper), Interest::READABLE) };
+        let registered = unsafe { AsyncFd::register_with_interest(keeper, Interest::READABLE) };
         registered.map(Self).map_err(|error| {
             OsError::new("register a descriptor with the runtime", error.into_parts().1)
         })
