@@ -60,7 +60,8 @@ struct Usage {
     /// Of that what is this process's alone: its heap and its stacks. The rest is shared
     /// memory, and the program's own pages that it has touched for the first time.
     anonymous_bytes: f64,
-    /// Pages that several processes have mapped are divided among them.
+    /// Pages that several processes have mapped are divided among them. Without those of files,
+    /// the program's own: of them this process has less whenever another one touches more.
     proportional_bytes: f64,
 }
 
@@ -175,13 +176,14 @@ impl Usage {
     fn of_this_process() -> Result<Self, Error> {
         let mut usage =
             Self { descriptors: fs::read_dir("/proc/self/fd")?.count() as f64, ..Self::default() };
-        let mut shared = false;
+        let (mut shared, mut of_a_file) = (false, false);
         for line in fs::read_to_string("/proc/self/smaps")?.lines() {
             let mut words = line.split_whitespace();
             let name = words.next().unwrap_or_default();
             let Some(name) = name.strip_suffix(':') else {
                 // The first line of a mapping.
                 shared = line.contains("/memfd:");
+                of_a_file = !shared && line.contains(" /");
                 usage.mappings += 1.0;
                 usage.shared_mappings += f64::from(u8::from(shared));
                 continue;
@@ -192,7 +194,7 @@ impl Usage {
                 "Size" if shared => usage.shared_bytes += bytes,
                 "Rss" if shared => usage.resident_shared_bytes += bytes,
                 "Anonymous" => usage.anonymous_bytes += bytes,
-                "Pss" => usage.proportional_bytes += bytes,
+                "Pss" if !of_a_file => usage.proportional_bytes += bytes,
                 _ => {}
             }
             usage.resident_bytes += if name == "Rss" { bytes } else { 0.0 };
