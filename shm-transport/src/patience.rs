@@ -115,14 +115,19 @@ impl Patience {
         while start.elapsed() < spin {
             for _ in 0..POLLS {
                 if let Some(result) = attempt() {
-                    self.spin = self.max_spin.min(self.spin.saturating_mul(2));
-                    self.next_untried = 0;
+                    self.polled();
                     return Some(result);
                 }
                 std::hint::spin_loop();
             }
         }
         None
+    }
+
+    /// Polling was enough.
+    pub(crate) fn polled(&mut self) {
+        self.spin = self.max_spin.min(self.spin.saturating_mul(2));
+        self.next_untried = 0;
     }
 
     fn polled_in_vain(&mut self) {
@@ -144,19 +149,15 @@ impl Patience {
         }
     }
 
-    /// Polls from `start` on, for the time that is due, for a caller that sleeps in a way of its
-    /// own and then calls [`slept`](Self::slept).
+    /// Whether a wait that began at `start` goes on polling, for a caller that polls and sleeps
+    /// in a way of its own, and then calls [`polled`](Self::polled) or [`slept`](Self::slept).
     #[cfg(feature = "tokio")]
-    pub(crate) fn poll<T>(
-        &mut self,
-        start: Instant,
-        mut attempt: impl FnMut() -> Option<T>,
-    ) -> Option<T> {
-        let found = self.poll_for(self.spin, start, &mut attempt);
-        if found.is_none() {
+    pub(crate) fn polls_on(&mut self, start: Instant) -> bool {
+        let polls = start.elapsed() < self.spin;
+        if !polls {
             self.polled_in_vain();
         }
-        found
+        polls
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
 
 use clap::Parser;
 use rustix::process::{Pid, Signal, kill_process};
+use shm_benches::{pin, two_processors};
 use shm_transport::{Guest, Host};
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -26,15 +27,15 @@ struct Options {
     shmctl: PathBuf,
 
     /// Turns with and as many without
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 400)]
     turns: u32,
 
     /// The length of a turn, in milliseconds
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 50)]
     turn: u64,
 
     /// Bytes in a message
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 8192)]
     size: usize,
 
     /// Looks a second
@@ -78,10 +79,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         .spawn()
         .map_err(|error| format!("{}: {error}", options.shmctl.display()))?;
     let looker = Looker(looker);
+    // The looker has to take its time from one of the two.
+    let (here, there) = two_processors()?;
+    pin(here)?;
     let over = AtomicBool::new(false);
     let (mut with, mut without) = (Vec::new(), Vec::new());
     thread::scope(|scope| -> Result<(), Box<dyn Error>> {
         let sender = scope.spawn(|| {
+            if let Err(error) = pin(there) {
+                eprintln!("not pinned to processor {there}: {error}");
+            }
             let message = vec![7; options.size];
             while !over.load(Ordering::Relaxed) {
                 if link.send(&message, WAIT).is_err() {
@@ -119,24 +126,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", looker.0.id()))?;
     let ticks: Vec<u64> = stat.split(' ').skip(13).take(2).flat_map(str::parse).collect();
     let ratios: Vec<f64> = with.iter().zip(&without).map(|(a, b)| a / b).collect();
+    let [low, median_ratio, high] = quartiles(ratios);
     println!(
-        "{:.4}  ratio of throughputs, with looks to without, median of {} pairs",
-        median(ratios),
+        "{median_ratio:.4}  ratio of throughputs, with looks to without, median of {} pairs; quartiles {low:.4} to {high:.4}",
         options.turns
     );
     println!(
         "{:.2}  million messages of {} bytes a second without",
-        median(without) / 1e6,
+        quartiles(without)[1] / 1e6,
         options.size
     );
-    println!("{:.2}  with {} looks a second", median(with) / 1e6, options.looks);
+    println!("{:.2}  with {} looks a second", quartiles(with)[1] / 1e6, options.looks);
     let seconds = f64::from(options.turns) * options.turn as f64 / 1e3;
     let used = ticks.iter().sum::<u64>() as f64 / 100.0;
     println!("{:.2} % of one processor is what the tool itself takes", 100.0 * used / seconds);
     Ok(())
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    [1, 2, 3].map(|quarter| values.get(values.len() * quarter / 4).copied().unwrap_or(f64::NAN))
 }

@@ -123,7 +123,7 @@ impl AsyncLink {
     }
 
     /// How long each half polls before its task sleeps, at most: a message that comes within
-    /// this time costs neither side a system call. Meanwhile the other tasks of the thread wait.
+    /// this time wakes nobody. Between two polls the other tasks of the thread have their turns.
     /// It polls less while that does not pay. Default [`DEFAULT_SPIN`](super::DEFAULT_SPIN);
     /// zero sleeps at once.
     pub fn set_spin(&mut self, spin: Duration) {

@@ -1,4 +1,5 @@
 use std::{
+    pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -15,8 +16,13 @@ use crate::{
 };
 
 /// How long a half of a link polls before its task sleeps, at most and unless it is
-/// [configured](super::AsyncLink::set_spin): about as long as a sleep and a wake-up take.
-pub const DEFAULT_SPIN: Duration = Duration::from_micros(10);
+/// [configured](super::AsyncLink::set_spin). It is ten times what a sleep and a wake-up cost: while
+/// it polls, other tasks have their turns, and two sides that answer several questions at a time
+/// do not fall into step, each asleep while the other works.
+pub const DEFAULT_SPIN: Duration = Duration::from_micros(500);
+
+/// Polls in one go, before other tasks have their turn.
+const POLLS: u32 = 32;
 
 /// Rings that are looked after in one go before other tasks get their turn.
 const ROUNDS: u32 = 4;
@@ -39,8 +45,9 @@ pub(crate) enum Turn {
     Last,
 }
 
-/// How one half of a link waits in a task: it polls a little, announces a sleep to the peer,
-/// looks again, and leaves the thread to other tasks until the link's socket is readable.
+/// How one half of a link waits in a task: it polls a little, between the turns of other tasks,
+/// announces a sleep to the peer, looks again, and leaves the thread until the link's socket is
+/// readable.
 #[derive(Debug)]
 pub(crate) struct Wait {
     source: Arc<Source>,
@@ -49,6 +56,8 @@ pub(crate) struct Wait {
     nap: Nap,
     /// When the wait began that is going on.
     since: Option<Instant>,
+    /// Whether that one polls no longer.
+    spun: bool,
     /// How often the socket had been read before the sleep was announced that is going on.
     reads: u64,
     /// Whether there is a waker of this half among the link's tasks, as far as it knows.
@@ -63,6 +72,7 @@ impl Wait {
             patience: Patience::new(DEFAULT_SPIN),
             nap: Nap::default(),
             since: None,
+            spun: false,
             reads: 0,
             stored: false,
         }
@@ -79,19 +89,24 @@ impl Wait {
     /// To be called when what is waited for was found without a wait.
     #[inline(always)]
     pub(crate) fn found(&mut self, waiter: &mut Waiter) {
-        if waiter.is_announced() {
-            self.woke(waiter);
+        if self.since.is_some() || waiter.is_announced() {
+            self.over(waiter);
         }
     }
 
     /// The wait is over.
     #[cold]
-    fn woke(&mut self, waiter: &mut Waiter) {
-        waiter.awake();
-        if let Some(start) = self.since.take() {
+    fn over(&mut self, waiter: &mut Waiter) {
+        let since = self.since.take();
+        if waiter.is_announced() {
+            waiter.awake();
+            self.source.core().tasks.forget_vain();
+        }
+        if !std::mem::take(&mut self.spun) {
+            self.patience.polled();
+        } else if let Some(start) = since {
             self.patience.slept(start);
         }
-        self.source.core().tasks.forget_vain();
     }
 
     fn forget_waker(&mut self) {
@@ -116,7 +131,7 @@ impl Wait {
         let mut rung = false;
         for _ in 0..ROUNDS {
             ready!(self.nap.poll(cx))?;
-            let polls = !waiter.is_announced() && self.patience.max_spin() > Duration::ZERO;
+            let polls = !self.spun && !waiter.is_announced();
             let turn = if polls { Turn::Polling } else { Turn::Last };
             match attempt(turn) {
                 Look::Found(found) => {
@@ -129,8 +144,15 @@ impl Wait {
                     continue;
                 }
             }
-            if polls && let Some(found) = self.spin(&mut attempt) {
-                return Poll::Ready(Ok(found));
+            if polls {
+                if let Some(found) = self.spin(&mut attempt) {
+                    self.found(waiter);
+                    return Poll::Ready(Ok(found));
+                }
+                if !self.spun {
+                    yield_now(cx);
+                    return Poll::Pending;
+                }
             }
             let mut more = false;
             // What woke it for the last message is read now, after that was taken: while this
@@ -193,13 +215,19 @@ impl Wait {
         Poll::Pending
     }
 
+    /// Polls a little. Says by `spun` whether that was the last time.
     fn spin<T>(&mut self, attempt: &mut impl FnMut(Turn) -> Look<T>) -> Option<T> {
-        let start = Instant::now();
-        self.since = Some(start);
-        self.patience.poll(start, || match attempt(Turn::Polling) {
-            Look::Found(found) => Some(found),
-            Look::Nothing | Look::Unrung => None,
-        })
+        if self.patience.max_spin() > Duration::ZERO && self.since.is_none() {
+            for _ in 0..POLLS {
+                if let Look::Found(found) = attempt(Turn::Polling) {
+                    return Some(found);
+                }
+                std::hint::spin_loop();
+            }
+        }
+        let start = *self.since.get_or_insert_with(Instant::now);
+        self.spun = !self.patience.polls_on(start);
+        None
     }
 
     /// Does not listen to the peer for a while.
@@ -207,6 +235,12 @@ impl Wait {
         waiter.awake();
         self.nap.begin(time)
     }
+}
+
+/// Has the task polled again when others had their turn, the runtime's descriptors included.
+fn yield_now(cx: &mut Context<'_>) {
+    // A plain `wake` of itself would have idle threads of the runtime fight for the task.
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
 
 impl Drop for Wait {

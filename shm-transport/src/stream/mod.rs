@@ -53,7 +53,7 @@ use crate::{config::LinkConfig, deadline::Deadline, guest::Guest, link::Link};
 #[must_use]
 pub fn stream_config() -> LinkConfig {
     LinkConfig {
-        ring_capacity: 256 << 10,
+        ring_capacity: 512 << 10,
         inline_limit: Some(64 << 10),
         size_classes: Vec::new(),
         sealed_limit: 0,
