@@ -12,7 +12,7 @@ stream | 3 | 50 million messages through a ring of 256 bytes
 leaks | 4 | a million guests that come and go, a thousand that are killed
 broadcast | 2 | ten million reads of values while publishers are stopped and killed
 fleet | 5 | eight members, one killed every 10 ms
-creation | 9 | a fleet killed at each instruction of its creation
+creation | 3 | a fleet killed at each instruction of its creation
 lease | 4 | 10,000 races for ownership, vandals
 steps | 40 | processes killed after each instruction of each operation
 twice | 15 | a killed process, and then the one that recovers
@@ -39,7 +39,7 @@ run() {
     leaks) SHM_TEST_CYCLES=1000000 SHM_TEST_KILLS=1000 release --test leaks ;;
     broadcast) SHM_TEST_READS=10000000 release --test broadcast ;;
     fleet) SHM_TEST_FLEET_SECONDS=300 release --test fleet_soak ;;
-    creation) SHM_TEST_CREATION_POINTS=0 release --test fleet_creation ;;
+    creation) SHM_TEST_STEPS=0 release --test fleet_creation ;;
     lease) SHM_TEST_ROUNDS=10000 SHM_TEST_KILLS=1000 SHM_TEST_SECONDS=60 release --test lease --test lease_file ;;
     steps) SHM_TEST_STEPS=${SHM_TEST_STEPS:-0} release --test crash_link --test crash_host --test crash_state ;;
     twice) SHM_TEST_PAIRS=40 release --test crash_twice ;;

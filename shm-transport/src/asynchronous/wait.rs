@@ -24,7 +24,7 @@ pub const DEFAULT_SPIN: Duration = Duration::from_micros(500);
 /// Polls in one go, before other tasks have their turn.
 const POLLS: u32 = 32;
 
-/// Rings that are looked after in one go before other tasks get their turn.
+/// Rings that are looked after in one go, before other tasks have their turn.
 const ROUNDS: u32 = 4;
 
 /// What a look found.
@@ -86,7 +86,7 @@ impl Wait {
         self.patience = Patience::new(spin);
     }
 
-    /// To be called when what is waited for was found without a wait.
+    /// To be called when what is waited for was found.
     #[inline(always)]
     pub(crate) fn found(&mut self, waiter: &mut Waiter) {
         if self.since.is_some() || waiter.is_announced() {

@@ -7,12 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::{
-    ptrace,
-    signal::{Signal, raise},
-};
 use rustix::time::{ClockId, clock_gettime};
-use shm_tests::fleet::{self, CONFIG, Content, RING, Stats};
+use shm_tests::{
+    fleet::{self, CONFIG, Content, RING, Stats},
+    steps,
+};
 use shm_transport::fleet::{
     ClaimError, Claims, Fleet, FleetRing, JoinError, Position, ReadAtError, Start,
 };
@@ -261,12 +260,11 @@ impl Soak {
 pub(super) fn create(directory: &str) {
     // What is done once in a process is done before.
     drop(join(&format!("{directory}-before"), "1"));
-    ptrace::traceme().expect("traced");
-    raise(Signal::SIGSTOP).expect("the first stop");
+    steps::begin();
     let fleet = Fleet::builder().directory(directory).nodes(fleet::NODES).join(fleet::NAME, 0);
     let fleet = fleet.expect("joined");
     let ring = fleet.ring(RING, &fleet::TINY).expect("the ring");
     let published = ring.publish(0, 1, b"x").expect("published");
-    raise(Signal::SIGSTOP).expect("the last stop");
+    steps::end();
     assert_eq!(published.position, Position::new(0));
 }
