@@ -1,18 +1,24 @@
 //! Values of types over links: round trips, two processes that mean the same or not, and peers
 //! that declare anything.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    fmt::Debug,
+    marker::PhantomData,
+};
 
 use proptest::prelude::*;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use shm_tests::{
     Place, WAIT, peer, small,
     typed::{LongReading, Order, Reading},
 };
 use shm_transport::{
-    Deadline, Link, LinkEnd, RecvError, SendError,
+    Deadline, Link, LinkConfig, LinkEnd, RecvError, SendError,
     typed::{
-        Declaration, Identity, MAX_NAME, Postcard, TypedReceiver, TypedRecvError, TypedSendError,
-        TypedSender,
+        Declaration, Declared, Identity, MAX_NAME, Postcard, TypedReceiver, TypedRecvError,
+        TypedSendError, TypedSender, ValueError,
     },
 };
 
@@ -283,4 +289,111 @@ fn whatever_comes_after_an_agreed_declaration_is_a_value_or_an_error() {
     left.send(&[1], WAIT).unwrap();
     assert_eq!(receiver.recv(WAIT).unwrap(), Order::Nothing);
     assert!(errors.get() > 0);
+}
+
+/// Receives `bytes` from a sender that declares `T`, and an honest value after it.
+fn received<T>(bytes: &[u8], honest: &T) -> Result<T, ValueError>
+where
+    T: Declared + Serialize + DeserializeOwned + Debug + PartialEq,
+{
+    let (left, mut right) = Link::pair(&LinkConfig::default()).unwrap();
+    TypedSender::<T, Postcard>::new(left.sender).send(honest, WAIT).unwrap();
+    let declaration = right.recv(WAIT).unwrap().to_bytes();
+    let honest_bytes = right.recv(WAIT).unwrap().to_bytes();
+
+    let (mut left, right) = Link::pair(&LinkConfig::default()).unwrap();
+    let mut receiver = TypedReceiver::<T, Postcard>::new(right.receiver);
+    left.send(&declaration, WAIT).unwrap();
+    left.send(bytes, WAIT).unwrap();
+    left.send(&honest_bytes, WAIT).unwrap();
+    let received = match receiver.recv(WAIT) {
+        Ok(value) => Ok(value),
+        Err(TypedRecvError::Value(error)) => Err(error),
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(receiver.recv(WAIT).unwrap(), *honest);
+    received
+}
+
+/// Contains itself in each way there is.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Nest {
+    End,
+    Inside(Box<Nest>),
+    Maybe(Option<Box<Nest>>),
+    List(Vec<Nest>),
+    Map(BTreeMap<u8, Nest>),
+}
+
+impl Declared for Nest {
+    const NAME: &'static str = "Nest";
+}
+
+#[test]
+fn values_nested_in_a_hundred_levels_are_received() {
+    let nested = (1..100).fold(Nest::End, |inside, _| Nest::Inside(Box::new(inside)));
+    let (left, right) = pair();
+    TypedSender::<Nest, Postcard>::new(left.sender).send(&nested, WAIT).unwrap();
+    assert_eq!(TypedReceiver::<Nest, Postcard>::new(right.receiver).recv(WAIT).unwrap(), nested);
+}
+
+#[test]
+fn a_message_that_nests_values_without_end_is_an_error_and_the_next_one_is_received() {
+    // A variant, and what it takes to be inside: that there is something, one element, one entry
+    // with the key 0.
+    for step in [&[1][..], &[2, 1], &[3, 1], &[4, 1, 0]] {
+        let error = received(&step.repeat(100_000), &Nest::End).unwrap_err();
+        assert!(matches!(error, ValueError::TooDeep { limit: 128 }), "{step:?}: {error}");
+    }
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Nothings(Vec<()>);
+
+impl Declared for Nothings {
+    const NAME: &'static str = "Nothings";
+}
+
+#[test]
+fn a_message_that_claims_an_endless_list_of_nothing_is_an_error_and_the_next_one_is_received() {
+    let endless = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+    let error = received(&endless, &Nothings(vec![(); 10_000])).unwrap_err();
+    assert!(matches!(error, ValueError::TooMany { limit: 65_616 }), "{error}");
+}
+
+/// As many values for each byte as types are likely to have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Marked {
+    inside: Tagged,
+    of: PhantomData<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Tagged {
+    number: u8,
+    of: PhantomData<u8>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Large {
+    bytes: Vec<u8>,
+    numbers: Vec<u64>,
+    marked: Vec<Marked>,
+}
+
+impl Declared for Large {
+    const NAME: &'static str = "Large";
+}
+
+#[test]
+fn large_honest_values_are_received() {
+    let number = Tagged { number: 7, of: PhantomData };
+    let large = Large {
+        bytes: vec![1; 1 << 20],
+        numbers: (0..1 << 17).collect(),
+        marked: vec![Marked { inside: number, of: PhantomData }; 1 << 20],
+    };
+    let (left, right) = Link::pair(&LinkConfig::default()).unwrap();
+    TypedSender::<Large, Postcard>::new(left.sender).send(&large, WAIT).unwrap();
+    assert!(TypedReceiver::<Large, Postcard>::new(right.receiver).recv(WAIT).unwrap() == large);
 }

@@ -99,6 +99,16 @@ pub enum ValueError {
         /// How many.
         len: usize,
     },
+    /// Values lie in each other in more levels than are read of a peer.
+    TooDeep {
+        /// How many are read.
+        limit: u32,
+    },
+    /// There are more values than are read in a message of that length: most take no bytes.
+    TooMany {
+        /// How many are read.
+        limit: u64,
+    },
 }
 
 impl fmt::Display for ValueError {
@@ -113,6 +123,16 @@ impl fmt::Display for ValueError {
             Self::Rest { len } => write!(
                 f,
                 "the peer sent {len} bytes after a value: it does not send what it declared"
+            ),
+            Self::TooDeep { limit } => write!(
+                f,
+                "the peer sent values inside each other in more than {limit} levels: send them as \
+                 a list, in which they know each other by their index"
+            ),
+            Self::TooMany { limit } => write!(
+                f,
+                "the peer sent more than {limit} values in a message that is too short for them: \
+                 send the number of things that take no bytes, not a list"
             ),
         }
     }

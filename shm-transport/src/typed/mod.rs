@@ -22,9 +22,11 @@
 //! # Trust
 //!
 //! Whatever the peer sends, the outcome is a value or an error. A plain type accepts any bytes of
-//! its size. For the other ones, `serde` and the type decide: see `Postcard` about types that
-//! contain themselves.
+//! its size. For the other ones, `serde` and the type decide, within bounds of depth and number:
+//! see `Postcard`.
 
+#[cfg(feature = "serde")]
+mod budget;
 mod declaration;
 mod encoding;
 mod error;

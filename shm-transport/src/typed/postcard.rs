@@ -1,6 +1,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
+    budget,
     declaration::Identity,
     encoding::{Encoding, Sealed, ValueError},
     fingerprint::fingerprint,
@@ -16,11 +17,16 @@ use crate::link::Message;
 ///
 /// # Hostile peers
 ///
-/// What a message claims to hold is not believed before it was read, so that memory is bounded by
-/// the message. Of types that contain themselves (trees, lists), a message of a hostile peer can
-/// nest so many into each other that reading them overflows the stack; of lists of nothing
-/// (`Vec<()>`), it can claim so many that counting them does not end. Do not receive such types
-/// from a peer that is not trusted.
+/// What a message claims to hold is not believed before it was read, so that memory and time are
+/// bounded by the length of the message, and the stack by the type:
+///
+/// - Values lie in each other in up to 128 levels, or are refused as [`ValueError::TooDeep`]. Each
+///   structure, tuple, list, map, enumeration and option is a level. So of a chain whose links are
+///   structures with an `Option<Box<_>>` of the next one, 64 are received.
+/// - A message holds up to 65,536 values and 8 more for each of its bytes, or is refused as
+///   [`ValueError::TooMany`]. Only lists of things that take no bytes (`Vec<()>`) have more.
+///
+/// It is the receiver that refuses them: a sender does not count, and sends such values.
 ///
 /// ```
 /// use std::time::Duration;
@@ -68,15 +74,10 @@ impl<T: Serialize + DeserializeOwned> Encoding<T> for Postcard {
     }
 
     fn decode(message: &Message<'_>) -> Result<T, ValueError> {
-        let bytes = message.to_bytes();
-        let (value, rest) = postcard::take_from_bytes(&bytes).map_err(refused)?;
-        match rest.len() {
-            0 => Ok(value),
-            len => Err(ValueError::Rest { len }),
-        }
+        budget::read(&message.to_bytes())
     }
 }
 
-fn refused(error: postcard::Error) -> ValueError {
+pub(super) fn refused(error: postcard::Error) -> ValueError {
     ValueError::Encoding(Box::new(error))
 }
