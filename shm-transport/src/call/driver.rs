@@ -1,5 +1,4 @@
 use std::{
-    error::Error,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -12,7 +11,7 @@ use tower_service::Service;
 use super::{
     caller::Caller,
     config::CallConfig,
-    error::CallError,
+    error::{BoxError, CallError},
     frame::{Frame, Kind, MAGIC, MAX_FAILURE},
     outgoing::Outgoing,
     served::Served,
@@ -22,9 +21,6 @@ use crate::{
     asynchronous::{AsyncLink, AsyncReceiver},
     error::{Corruption, LinkEnd, OsError, RecvError},
 };
-
-/// Any error of a handler. The other side gets its message.
-pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Carries the calls of both sides of a link: a future for a task of its own.
 ///

@@ -2,6 +2,9 @@ use std::{error::Error, fmt};
 
 use crate::error::{LinkEnd, OsError};
 
+/// Any error of a handler. The other side gets its message.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
 /// Why a call has no answer.
 #[derive(Debug)]
 #[non_exhaustive]

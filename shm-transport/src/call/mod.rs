@@ -71,8 +71,8 @@ mod shared;
 pub use self::{
     caller::{Call, Caller},
     config::CallConfig,
-    driver::{BoxError, Driver},
-    error::CallError,
+    driver::Driver,
+    error::{BoxError, CallError},
     served::NoCalls,
 };
 

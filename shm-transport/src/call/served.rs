@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tower_service::Service;
 
 use super::{
-    driver::BoxError,
+    error::BoxError,
     frame::{CallId, Frame, Kind},
 };
 

@@ -11,7 +11,7 @@ use serde::{
     de::{DeserializeSeed, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor},
 };
 
-use super::{encoding::ValueError, postcard::refused};
+use super::encoding::ValueError;
 
 /// How many values may lie around each other. The stack of a thread, 2 MiB, has 16 KiB for each. A
 /// value of 400 bytes takes 1 KiB of that to be read, or 4 KiB without optimization.
@@ -34,8 +34,8 @@ pub(super) fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Valu
         Some(Spent::Levels) => return Err(ValueError::TooDeep { limit: LEVELS }),
         Some(Spent::Values) => return Err(ValueError::TooMany { limit }),
     }
-    let value = value.map_err(refused)?;
-    match deserializer.finalize().map_err(refused)?.len() {
+    let value = value.map_err(ValueError::encoding)?;
+    match deserializer.finalize().map_err(ValueError::encoding)?.len() {
         0 => Ok(value),
         len => Err(ValueError::Rest { len }),
     }

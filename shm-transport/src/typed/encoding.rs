@@ -111,6 +111,13 @@ pub enum ValueError {
     },
 }
 
+#[cfg(feature = "serde")]
+impl ValueError {
+    pub(super) fn encoding(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Encoding(Box::new(error))
+    }
+}
+
 impl fmt::Display for ValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -69,15 +69,11 @@ impl<T: Serialize + DeserializeOwned> Encoding<T> for Postcard {
 
     fn encode<'a>(value: &'a T, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], ValueError> {
         buffer.clear();
-        postcard::to_io(value, &mut *buffer).map_err(refused)?;
+        postcard::to_io(value, &mut *buffer).map_err(ValueError::encoding)?;
         Ok(buffer)
     }
 
     fn decode(message: &Message<'_>) -> Result<T, ValueError> {
         budget::read(&message.to_bytes())
     }
-}
-
-pub(super) fn refused(error: postcard::Error) -> ValueError {
-    ValueError::Encoding(Box::new(error))
 }
