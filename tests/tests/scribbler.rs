@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use shm_tests::{amount, peer, service::Service};
 
-/// Of the time that a processor works, and by the clock on a machine that does nothing else.
+/// Of the time that a processor works, and beyond the deadline on a machine that does nothing else:
+/// who waits for others that wait for a processor is late, too.
 const BOUND: Duration = Duration::from_millis(100);
-/// By the clock on any machine.
+/// Beyond the deadline on any machine.
 const HANG: Duration = Duration::from_secs(20);
 
 #[test]

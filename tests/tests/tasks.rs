@@ -283,6 +283,20 @@ fn a_link_that_is_always_ready_leaves_other_tasks_their_turn() {
     });
 }
 
+/// What it polls for is what another task of its thread is about to send.
+#[test]
+fn a_task_that_polls_leaves_other_tasks_their_turn() {
+    on_both_runtimes(|| async {
+        let (mut left, mut right) = pair(&small());
+        left.set_spin(Duration::from_secs(3600));
+        let polls = tokio::spawn(async move { left.recv().await.unwrap().to_bytes() });
+        // By then it polls; and the runtime looks after its clock as well.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        right.send(b"a turn").await.unwrap();
+        assert_eq!(polls.await.unwrap(), b"a turn");
+    });
+}
+
 #[test]
 fn a_half_comes_back_from_its_runtime_with_what_was_not_received() {
     on_both_runtimes(|| async {
