@@ -293,7 +293,7 @@ fn a_task_that_polls_leaves_other_tasks_their_turn() {
         // By then it polls; and the runtime looks after its clock as well.
         tokio::time::sleep(Duration::from_millis(1)).await;
         right.send(b"a turn").await.unwrap();
-        assert_eq!(polls.await.unwrap(), b"a turn");
+        assert_eq!(polls.await.unwrap(), "a turn");
     });
 }
 
