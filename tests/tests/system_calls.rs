@@ -144,8 +144,8 @@ fn messages_between_processes_that_are_awake_take_no_system_call() {
     }
 }
 
-/// Tasks leave each other their turns: after 128 operations the runtime looks at its descriptors,
-/// which is its system call. There is no other.
+/// Tasks leave each other their turns, after 128 operations and while they poll. Then the runtime
+/// looks at its descriptors, which is its system call. There is no other, and nobody is woken.
 #[test]
 fn messages_between_tasks_that_are_awake_take_no_system_call_of_their_own() {
     if std::thread::available_parallelism().is_ok_and(|processors| processors.get() < 2) {
@@ -159,8 +159,8 @@ fn messages_between_tasks_that_are_awake_take_no_system_call_of_their_own() {
     }));
     say("between tasks", 2 * round_trips, &calls);
     for calls in &calls {
-        assert!(calls.iter().all(|&call| call == libc::SYS_epoll_wait), "{calls:?}");
-        assert!(calls.len() as u64 <= round_trips / 64 + 2, "{} calls", calls.len());
+        let others = calls.iter().filter(|&&call| call != libc::SYS_epoll_wait).count();
+        assert_eq!(others, 0, "of {} calls", calls.len());
     }
 }
 

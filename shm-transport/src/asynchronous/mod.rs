@@ -10,7 +10,7 @@
 //!   became of it then, each says.
 //! - Deadlines are the caller's: `tokio::time::timeout`.
 //!
-//! A message costs no system call while both sides are awake. A side falls asleep when its task
+//! A message costs no system call of its own while both sides are awake. A side falls asleep when its task
 //! has polled for a [bounded time](AsyncLink::set_spin) in vain, and is then woken over the
 //! link's socket, for which the runtime waits; the socket is registered once for both halves.
 //!
