@@ -1,10 +1,7 @@
 //! How long calls take, and how busy this process is.
 
 use std::{
-    cell::OnceCell,
     fmt,
-    fs::File,
-    os::unix::fs::FileExt,
     time::{Duration, Instant},
 };
 
@@ -20,23 +17,6 @@ pub fn thread_time() -> Duration {
 #[must_use]
 pub fn process_time() -> Duration {
     time(ClockId::ProcessCPUTime)
-}
-
-/// For how long the calling thread was ready to run and waited for a processor, so far; nothing
-/// where the kernel does not tell.
-fn queued_time() -> Duration {
-    thread_local! {
-        static STATISTICS: OnceCell<Option<File>> = const { OnceCell::new() };
-    }
-    let mut text = [0; 64];
-    let len = STATISTICS.with(|file| {
-        let file = file.get_or_init(|| File::open("/proc/thread-self/schedstat").ok());
-        file.as_ref().and_then(|file| file.read_at(&mut text, 0).ok())
-    });
-    // Time on a processor, time in a queue for one, and how often.
-    let text = str::from_utf8(&text[..len.unwrap_or(0)]).unwrap_or("");
-    let queued = text.split(' ').nth(1).and_then(|nanos| nanos.parse().ok());
-    Duration::from_nanos(queued.unwrap_or(0))
 }
 
 fn time(clock: ClockId) -> Duration {
@@ -57,8 +37,8 @@ pub fn busy_share(quiet: impl FnOnce()) -> f64 {
 pub struct Meter {
     /// How many were measured.
     pub calls: u64,
-    /// The longest time beyond its deadline, by the clock, without the time for which the thread
-    /// was ready to go on and others had the processors.
+    /// The longest time beyond its deadline, by the clock: on a machine that is busy with other
+    /// things most of it is waiting for a processor.
     pub late: Longest,
     /// The longest time on a processor.
     pub work: Longest,
@@ -90,13 +70,11 @@ impl fmt::Display for Longest {
 impl Meter {
     /// Makes a call that may wait for `wait`.
     pub fn call<T>(&mut self, what: &'static str, wait: Duration, call: impl FnOnce() -> T) -> T {
-        let queued = queued_time();
         let (start, used) = (Instant::now(), thread_time());
         let result = call();
         self.calls += 1;
         self.work.see(thread_time().saturating_sub(used), what);
-        let late = start.elapsed().saturating_sub(wait);
-        self.late.see(late.saturating_sub(queued_time().saturating_sub(queued)), what);
+        self.late.see(start.elapsed().saturating_sub(wait), what);
         result
     }
 

@@ -18,10 +18,10 @@ use shm_tests::{
 };
 use shm_transport::{Guest, RecvError};
 
-/// A call has this much time on a processor, and beyond its deadline on a machine that does nothing
-/// else: who waits for others that wait for a processor is late, too.
+/// A call has this much time beyond its deadline, on a processor; and by the clock on a machine
+/// that does nothing else.
 const BOUND: Duration = Duration::from_millis(100);
-/// Beyond the deadline on any machine.
+/// By the clock on any machine.
 const HANG: Duration = Duration::from_secs(20);
 /// Percent of a processor that a host uses at most while nothing is to be done.
 const IDLE: f64 = 5.0;

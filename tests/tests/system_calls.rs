@@ -158,9 +158,14 @@ fn messages_between_tasks_that_are_awake_take_no_system_call_of_their_own() {
         peer_command!("messages-in-a-task", place.hub(), role, &round_trips.to_string())
     }));
     say("between tasks", 2 * round_trips, &calls);
-    for calls in &calls {
+    for (calls, role) in calls.iter().zip(["host", "guest"]) {
         let others = calls.iter().filter(|&&call| call != libc::SYS_epoll_wait).count();
         assert_eq!(others, 0, "of {} calls", calls.len());
+        // How often the task gave others their turn.
+        let turns = fs::read_to_string(format!("{}.{role}", place.hub().display())).unwrap();
+        let turns: u64 = turns.parse().unwrap();
+        println!("{role}: {turns} turns of others, {} system calls", calls.len());
+        assert!(calls.len() as u64 <= turns + 2, "{} calls, {turns} turns", calls.len());
     }
 }
 

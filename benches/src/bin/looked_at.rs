@@ -128,7 +128,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ratios: Vec<f64> = with.iter().zip(&without).map(|(a, b)| a / b).collect();
     let [low, median_ratio, high] = quartiles(ratios);
     println!(
-        "{median_ratio:.4}  ratio of throughputs, with looks to without, median of {} pairs; quartiles {low:.4} to {high:.4}",
+        "{median_ratio:.4}  ratio of throughputs, with looks to without, median of {} pairs; \
+         quartiles {low:.4} to {high:.4}",
         options.turns
     );
     println!(

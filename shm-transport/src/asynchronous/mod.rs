@@ -10,9 +10,9 @@
 //!   became of it then, each says.
 //! - Deadlines are the caller's: `tokio::time::timeout`.
 //!
-//! A message costs no system call of its own while both sides are awake. A side falls asleep when its task
-//! has polled for a [bounded time](AsyncLink::set_spin) in vain, and is then woken over the
-//! link's socket, for which the runtime waits; the socket is registered once for both halves.
+//! A message costs no system call of its own while both sides are awake. A side falls asleep when
+//! its task has polled for a [bounded time](AsyncLink::set_spin) in vain, and is then woken over
+//! the link's socket, for which the runtime waits; the socket is registered once for both halves.
 //!
 //! Without a runtime, or with another one, the same is to be had on the raw descriptor: see
 //! [`Receiver::arm`](crate::Receiver::arm) and [`Sender::arm`](crate::Sender::arm).

@@ -37,8 +37,8 @@ use crate::{
 
 /// Subscribers of one guest that the host wakes, at most. Each costs it a descriptor.
 const MAX_SUBSCRIPTIONS: usize = 256;
-/// Processor time that a guest's requests for nothing may take at once: more than it takes to
-/// begin and to end all subscriptions that are served at a time.
+/// Processor time that a guest's requests may take at once: more than all of them take that are
+/// served at a time.
 const CREDIT: Duration = Duration::from_millis(20);
 /// A request: a topic, and a number that the answer repeats.
 const REQUEST: usize = 8;
@@ -93,8 +93,7 @@ pub(crate) struct Attendant {
     socket: Connection,
     /// `None` when the guest is not served any more.
     subscriptions: Mutex<Option<Vec<Arc<Subscription>>>>,
-    /// What requests for nothing cost: those that were refused, and subscriptions that ended
-    /// before their subscriber had slept.
+    /// What it cost to begin and to end them.
     debt: Mutex<Debt>,
 }
 
@@ -124,9 +123,13 @@ impl Attendant {
         drop(subscriptions);
     }
 
-    /// Adds to the guest's debt; returns for how long it is not to be listened to.
-    fn owes(&self, spent: Duration) -> Option<Duration> {
-        self.debt.lock().unwrap_or_else(PoisonError::into_inner).add(spent)
+    /// Adds the processor time that `work` takes to the guest's debt; returns for how long it
+    /// is not to be listened to.
+    fn count(&self, work: impl FnOnce()) -> Option<Duration> {
+        let start = process::thread_time();
+        work();
+        let spent = process::thread_time().saturating_sub(start);
+        self.debt.lock().unwrap_or_else(PoisonError::into_inner).add(spent + WAKE_UP)
     }
 
     fn forget(&self, id: u64) {
@@ -138,16 +141,12 @@ impl Attendant {
         drop(subscription);
     }
 
-    /// Answers a request; returns for how long the guest is not to be listened to.
-    fn subscribe(self: &Arc<Self>, request: Request) -> Option<Duration> {
-        let start = process::thread_time();
+    fn subscribe(self: &Arc<Self>, request: Request) {
         let answer = request.encode();
         let theirs = self.make_pair(request.topic).ok().flatten();
-        let descriptor = theirs.as_ref().map(AsFd::as_fd);
+        let theirs = theirs.as_ref().map(AsFd::as_fd);
         // One that hears nothing, because its queue is full, asked too much.
-        let _ = socket::send(self.socket.as_fd(), &answer, descriptor.as_slice());
-        let refused = theirs.is_none();
-        self.owes(if refused { since(start) } else { Duration::ZERO })
+        let _ = socket::send(self.socket.as_fd(), &answer, theirs.as_slice());
     }
 
     /// The guest's end of a new subscription, if it may have one more.
@@ -193,17 +192,18 @@ impl Attendant {
 
 impl Watched for Attendant {
     fn notice(self: Arc<Self>) -> Option<Duration> {
-        let mut message = [0; REQUEST];
-        match socket::receive(self.socket.as_fd(), &mut message) {
-            Ok(Some(Datagram { len: REQUEST, descriptors })) if descriptors.is_empty() => {
-                return self.subscribe(Request::decode(message));
+        self.count(|| {
+            let mut message = [0; REQUEST];
+            match socket::receive(self.socket.as_fd(), &mut message) {
+                Ok(Some(Datagram { len: REQUEST, descriptors })) if descriptors.is_empty() => {
+                    self.subscribe(Request::decode(message));
+                }
+                Err(Errno::AGAIN | Errno::NOMEM | Errno::NOBUFS) => {}
+                // It hung up, or sends what no honest guest does: descriptors for which this
+                // process has no numbers, among others.
+                _ => self.dismiss(),
             }
-            Err(Errno::AGAIN | Errno::NOMEM | Errno::NOBUFS) => {}
-            // It hung up, or sends what no honest guest does: descriptors for which this
-            // process has no numbers, among others.
-            _ => self.dismiss(),
-        }
-        None
+        })
     }
 
     fn socket(&self) -> BorrowedFd<'_> {
@@ -237,13 +237,6 @@ struct Sleeps {
     vain: VainWakeUps,
     /// How many values there were when the last one was announced.
     published: u64,
-    /// Whether one was announced. An honest subscriber asks when it is about to sleep.
-    any: bool,
-}
-
-/// The processor time of this thread since `start`, and what it took to be woken.
-fn since(start: Duration) -> Duration {
-    process::thread_time().saturating_sub(start) + WAKE_UP
 }
 
 impl Subscription {
@@ -251,14 +244,9 @@ impl Subscription {
         self.id
     }
 
-    fn sleeps(&self) -> MutexGuard<'_, Sleeps> {
-        self.sleeps.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn count_sleep(&self) -> Option<Duration> {
         let published = self.topic.published();
-        let mut sleeps = self.sleeps();
-        sleeps.any = true;
+        let mut sleeps = self.sleeps.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::replace(&mut sleeps.published, published) != published {
             sleeps.vain.forget();
         }
@@ -288,14 +276,8 @@ impl Watched for Subscription {
                 return self.count_sleep();
             }
             // It hung up, or speaks another language.
-            (None, Some(attendant)) => {
-                let start = process::thread_time();
-                attendant.forget(self.id);
-                if !self.sleeps().any {
-                    // It took about as long to begin. Paid for before the next request is heard.
-                    let _ = attendant.owes(2 * since(start));
-                }
-            }
+            // What that took is paid for before the guest's next request is heard.
+            (None, Some(attendant)) => drop(attendant.count(|| attendant.forget(self.id))),
             (None, None) => {}
         }
         None

@@ -14,8 +14,9 @@ use crate::{
     eventually,
 };
 
-/// How many kills an operation gets in the short form.
-const SHORT: u64 = 4;
+/// How many kills an operation gets in the short form, beside the search for where its outcome
+/// changes.
+const SHORT: u64 = 40;
 
 /// What a sweep needs to know of an operation.
 #[derive(Clone, Copy, Debug)]
@@ -58,12 +59,14 @@ impl Sweep<'_> {
         let mut before = (0, 0);
         for instructions in (0..all).step_by(stride as usize).chain([all]) {
             let now = (instructions, at(instructions, &mut tally));
-            // The instruction between two kills that makes the difference.
-            let (mut low, mut high) = (before, now);
-            while low.1 != high.1 && high.0 - low.0 > 1 {
-                let middle = low.0 + (high.0 - low.0) / 2;
-                let found = (middle, at(middle, &mut tally));
-                if found.1 == low.1 { low = found } else { high = found }
+            // The instructions between two kills that make the differences.
+            let mut between = vec![(before, now)];
+            while let Some((low, high)) = between.pop() {
+                if low.1 != high.1 && high.0 - low.0 > 1 {
+                    let middle = low.0 + (high.0 - low.0) / 2;
+                    let found = (middle, at(middle, &mut tally));
+                    between.extend([(low, found), (found, high)]);
+                }
             }
             before = now;
         }

@@ -258,8 +258,8 @@ impl Soak {
 /// Joins, opens a ring and publishes, one instruction after the other for who traces it,
 /// between two stops.
 pub(super) fn create(directory: &str) {
-    // What is done once in a process is done before.
-    drop(join(&format!("{directory}-before"), "1"));
+    // What is done once in a process is done before, and alike in each.
+    join(&format!("{directory}-before"), "1").unlink().expect("removed");
     steps::begin();
     let fleet = Fleet::builder().directory(directory).nodes(fleet::NODES).join(fleet::NAME, 0);
     let fleet = fleet.expect("joined");

@@ -3,6 +3,8 @@
 
 use std::{
     fs::{self, DirEntry},
+    future::{Future, poll_fn},
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -82,12 +84,28 @@ pub(crate) fn task(path: &str, role: &str, count: u64) {
     let begins = role == "host";
     let exchange = |link, count| {
         // A task of its own: to wake the future of `block_on` takes a system call.
-        runtime.block_on(async { tokio::spawn(round_trips(link, begins, count)).await })
+        runtime.block_on(async { tokio::spawn(turns(round_trips(link, begins, count))).await })
     };
-    let mut link = exchange(link, 10).ok();
-    counted(|| link = link.take().and_then(|link| exchange(link, count).ok()));
+    let (mut link, mut turns) = (exchange(link, 10).ok().map(|(link, _)| link), 0);
+    counted(|| {
+        let exchanged = link.take().and_then(|link| exchange(link, count).ok());
+        (link, turns) = exchanged.map_or((None, 0), |(link, turns)| (Some(link), turns));
+    });
     // Both have come as far as this.
     exchange(link.expect("it has not panicked"), 10).expect("it has not panicked");
+    fs::write(format!("{path}.{role}"), turns.to_string()).expect("written");
+}
+
+/// What becomes of a future, and how often it gave others their turn before.
+async fn turns<F: Future>(future: F) -> (F::Output, u64) {
+    let (mut future, mut turns) = (pin!(future), 0);
+    let output = poll_fn(|cx| {
+        let polled = future.as_mut().poll(cx);
+        turns += u64::from(polled.is_pending());
+        polled
+    })
+    .await;
+    (output, turns)
 }
 
 async fn round_trips(mut link: AsyncLink, begins: bool, count: u64) -> AsyncLink {
