@@ -391,7 +391,7 @@ pub fn writer_after_a_death() {
 struct Host<M: Memory> {
     memory: M,
     alarm: Alarm<M>,
-    /// Who uses the alarm or `on_bell` has it.
+    /// Who rings or uses `on_bell` has it.
     lock: SpinLock,
     on_bell: AtomicBool,
     futex: Futex,
@@ -410,11 +410,8 @@ impl<M: Memory> Host<M> {
 
     /// Of the thread that hears of a reader about to sleep.
     fn wake_at(&self, position: u64, paths: &Paths) {
-        let is_there = self.lock.with(&self.memory, || {
-            self.on_bell.store(true, Ordering::Relaxed);
-            self.alarm.set(position)
-        });
-        if is_there {
+        self.lock.with(&self.memory, || self.on_bell.store(true, Ordering::Relaxed));
+        if self.alarm.set(position) {
             paths.take("rung by the agent");
             self.wake_all();
         }

@@ -5,7 +5,11 @@ use crate::{
     order::{BELL_RING, OWN, SLEEP_FENCE},
 };
 
-/// The writer's process's side of readers that sleep. Any one thread of it at a time uses it.
+/// The writer's process's side of readers that sleep.
+///
+/// Who is to be woken is kept under a lock: a reader is there before the alarm is
+/// [set](Self::set) for it, and who rings takes all readers and [rings](Self::ring) under the lock.
+/// The alarm is set without it, because the fence takes long.
 #[derive(Debug)]
 pub struct Alarm<M: Memory> {
     ring: Ring<M>,

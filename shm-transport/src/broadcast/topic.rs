@@ -67,13 +67,14 @@ pub(crate) struct TopicCore {
     segment: Segment,
     /// Whether a publisher is in use.
     taken: AtomicBool,
+    alarm: Alarm<Mapped>,
+    /// The publisher takes this lock, so nothing that takes long is done under it: no fence.
     sleepers: Mutex<Sleepers>,
 }
 
 /// Subscribers that are to be woken by the next value.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Sleepers {
-    alarm: Alarm<Mapped>,
     on_bell: bool,
     /// By their ids: no more than there are subscriptions.
     on_socket: HashMap<u64, Weak<Subscription>>,
@@ -92,9 +93,8 @@ impl TopicCore {
     /// A topic of a hub.
     pub(crate) fn new(topic: &Topic, segment: Segment) -> Self {
         let alarm = Alarm::new(segment.mapped(), topic.at, topic.ring);
-        let sleepers = Sleepers { alarm, on_bell: false, on_socket: HashMap::new() };
-        let (taken, sleepers) = (AtomicBool::new(false), Mutex::new(sleepers));
-        Self { topic: topic.clone(), segment, taken, sleepers }
+        let taken = AtomicBool::new(false);
+        Self { topic: topic.clone(), segment, taken, alarm, sleepers: Mutex::default() }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -131,7 +131,7 @@ impl TopicCore {
     /// Has a subscriber woken when there is a value at `position` or after it, or when the host
     /// says goodbye.
     pub(crate) fn wake_at(&self, subscription: &Arc<Subscription>, position: u64, sleep: Sleep) {
-        let is_there = {
+        {
             let mut sleepers = self.sleepers();
             match sleep {
                 Sleep::OnBell => sleepers.on_bell = true,
@@ -139,10 +139,10 @@ impl TopicCore {
                     sleepers.on_socket.insert(subscription.id(), Arc::downgrade(subscription));
                 }
             }
-            // Who says goodbye wakes all under the same lock afterwards.
-            sleepers.alarm.set(position) || goodbye_of(&self.segment.mapped()).is_some()
-        };
-        if is_there {
+        }
+        // Whoever rings between the two wakes this one as well. Who says goodbye wakes all under
+        // the lock afterwards: those that are there by then, or it is seen here.
+        if self.alarm.set(position) || goodbye_of(&self.segment.mapped()).is_some() {
             self.wake_all();
         }
     }
@@ -155,14 +155,13 @@ impl TopicCore {
     /// Wakes all who sleep: one system call for those on the bell, one for each other.
     #[cold]
     pub(crate) fn wake_all(&self) {
-        let (on_bell, on_socket, bell) = {
+        let Sleepers { on_bell, on_socket } = {
             let mut sleepers = self.sleepers();
-            sleepers.alarm.ring();
-            let on_bell = std::mem::take(&mut sleepers.on_bell);
-            (on_bell, std::mem::take(&mut sleepers.on_socket), sleepers.alarm.bell())
+            self.alarm.ring();
+            std::mem::take(&mut *sleepers)
         };
         if on_bell {
-            futex::wake_shared(self.segment.mapped().word32(bell));
+            futex::wake_shared(self.segment.mapped().word32(self.alarm.bell()));
         }
         for subscription in on_socket.values().filter_map(Weak::upgrade) {
             subscription.wake();
