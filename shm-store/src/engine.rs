@@ -2,6 +2,7 @@
 //! all that have gathered, and lets readers see them.
 
 mod checkpoint;
+mod judged;
 mod recount;
 mod recover;
 mod sweep;
@@ -18,12 +19,12 @@ use crate::{
     Durability, Lsn, Offset, Options, StreamId, WriteError,
     log::{AppendError, Log},
     operation::{Write, WriteResult},
-    record::{Change, Record},
     shards::ShardError,
-    state::{Limits, Memtable, Moment, Stage, Verdict, validate},
+    state::{Limits, Memtable},
     view::{Shared, View},
 };
 use checkpoint::Checkpointer;
+use judged::Judged;
 use sweep::Sweeper;
 
 pub(crate) use verify::Report;
@@ -48,6 +49,7 @@ pub(crate) struct Engine {
     recycled: Lsn,
     /// The oldest operation that a reader wants kept in the log.
     pin: Option<Lsn>,
+    batch: Batch,
     events: Vec<Event>,
 }
 
@@ -65,20 +67,37 @@ pub(crate) struct Event {
     pub(crate) deleted: bool,
 }
 
-/// A batch that was judged and is not logged yet.
-struct Judged {
-    results: Vec<WriteResult>,
-    records: Vec<Vec<u8>>,
-    table: Memtable,
-    events: Vec<Event>,
+/// What the next commit is of.
+#[derive(Debug, Default)]
+struct Batch {
+    writes: Vec<Write>,
+    /// All of them, judged when they came; none if that failed.
+    judged: Option<Judged>,
 }
 
 impl Engine {
-    /// Does a batch of writes: one write to the log and one sync for all. Each sees what the
-    /// ones before it did.
-    pub(crate) fn commit(&mut self, batch: Vec<Write>) -> Vec<WriteResult> {
+    /// Takes a write into the next batch. It is judged at once: who gathers a batch has time for
+    /// that, and who waits for the commit has not.
+    pub(crate) fn add(&mut self, write: Write) {
+        if self.batch.writes.is_empty() && !self.shared.shards.failed() {
+            self.batch.judged = Some(Judged::new(&self.shared, self.log.next()));
+        }
+        if let Some(judged) = &mut self.batch.judged {
+            let shards = self.shared.shards.read();
+            // What cannot be looked up now may be there at the commit, with shards opened anew.
+            if judged.judge(&self.shared, &shards, self.limits, &write, None).is_err() {
+                self.batch.judged = None;
+            }
+        }
+        self.batch.writes.push(write);
+    }
+
+    /// Does the writes that were added since the last commit: one write to the log and one sync
+    /// for all. Each sees what the ones before it did. Returns their results, in their order.
+    pub(crate) fn commit(&mut self) -> Vec<WriteResult> {
         self.events.clear();
-        self.group(batch)
+        let Batch { writes, judged } = std::mem::take(&mut self.batch);
+        if writes.is_empty() { Vec::new() } else { self.group(writes, judged) }
     }
 
     /// What the last batch did.
@@ -120,23 +139,28 @@ impl Engine {
         }
     }
 
-    fn group(&mut self, batch: Vec<Write>) -> Vec<WriteResult> {
+    fn group(&mut self, batch: Vec<Write>, mut judged: Option<Judged>) -> Vec<WriteResult> {
         let count = batch.len();
         let all = |error: WriteError| vec![Err(error); count];
-        if self.shared.shards.failed()
-            && let Err(error) = self.shared.shards.reopen()
-        {
-            return all(error.into());
+        if self.shared.shards.failed() {
+            judged = None;
+            if let Err(error) = self.shared.shards.reopen() {
+                return all(error.into());
+            }
         }
         self.recycle();
         let crowded = self.make_room().err();
         if self.poisoned || self.checkpointer.poisoned() {
             return all(WriteError::Poisoned);
         }
-        let Judged { results, records, table, events } = match self.judge(&batch, crowded) {
-            Ok(judged) => judged,
-            Err(error) => return all(error.into()),
+        let judged = match judged {
+            Some(judged) if crowded.is_none() => judged,
+            _ => match self.judge(&batch, crowded.as_ref()) {
+                Ok(judged) => judged,
+                Err(error) => return all(error.into()),
+            },
         };
+        let Judged { results, records, table, events, .. } = judged;
         if records.is_empty() {
             return results;
         }
@@ -144,7 +168,7 @@ impl Engine {
             Ok(()) => {}
             // What is small may still have room.
             Err(WriteError::NoSpace) if count > 1 => {
-                return batch.into_iter().flat_map(|write| self.group(vec![write])).collect();
+                return batch.into_iter().flat_map(|write| self.group(vec![write], None)).collect();
             }
             Err(error) => return all(error),
         }
@@ -153,43 +177,14 @@ impl Engine {
     }
 
     /// Judges each write on top of those before it.
-    fn judge(
-        &mut self,
-        batch: &[Write],
-        crowded: Option<WriteError>,
-    ) -> Result<Judged, ShardError> {
-        let (shared, limits, first) = (&self.shared, self.limits, self.log.next());
-        let now = shared.now();
+    fn judge(&self, batch: &[Write], crowded: Option<&WriteError>) -> Result<Judged, ShardError> {
+        let shared = &self.shared;
         shared.with_shards(|shards| {
-            let layers = shared.layers();
-            let below = layers.lookup(shards);
-            let mut table = Memtable::new(shards.len());
-            let mut results = Vec::with_capacity(batch.len());
-            let (mut records, mut events) = (Vec::new(), Vec::new());
+            let mut judged = Judged::new(shared, self.log.next());
             for write in batch {
-                let frees = matches!(write, Write::Delete { .. } | Write::Expire { .. });
-                if let Some(error) = crowded.as_ref().filter(|_| !frees) {
-                    results.push(Err(error.clone()));
-                    continue;
-                }
-                let lsn = Lsn(first.0 + records.len() as u64);
-                let mut stage = Stage { table: &mut table, below };
-                let bytes = (layers.totals.bytes + stage.table.totals().bytes).max(0) as u64;
-                let accessed = &|meta: &_| shared.accessed(meta);
-                let lookup = stage.lookup();
-                let moment = Moment { lookup, limits, bytes, now, lsn, accessed };
-                results.push(match validate(&moment, write.clone()) {
-                    Ok(Verdict::Log(record, written)) => {
-                        events.extend(happens(&stage, lsn, &record)?);
-                        stage.apply(lsn, &record)?;
-                        records.push(record.encode());
-                        Ok(written)
-                    }
-                    Ok(Verdict::Repeated(written)) => Ok(written),
-                    Err(error) => Err(error),
-                });
+                judged.judge(shared, shards, self.limits, write, crowded)?;
             }
-            Ok(Judged { results, records, table, events })
+            Ok(judged)
         })
     }
 
@@ -305,31 +300,6 @@ impl Engine {
         self.recycle();
         Ok(())
     }
-}
-
-/// What a record will have done, for those who follow its streams.
-fn happens(stage: &Stage<'_>, lsn: Lsn, record: &Record) -> Result<Vec<Event>, ShardError> {
-    let mut events = Vec::new();
-    let mut created = false;
-    for effect in &record.effects {
-        let (start, entries, closed, deleted) = match &effect.change {
-            Change::Append(append) => (append.start, append.entries.clone(), append.close, false),
-            Change::Remove | Change::Bury => (Offset::START, Vec::new(), false, true),
-            Change::Create { .. } => {
-                created = true;
-                continue;
-            }
-            _ => continue,
-        };
-        let stream = if created {
-            lsn.0
-        } else {
-            stage.lookup().stream(&effect.name)?.map_or(lsn.0, |meta| meta.id())
-        };
-        let (stream, name) = (StreamId(stream), effect.name.clone());
-        events.push(Event { stream, name, start, entries, closed, deleted });
-    }
-    Ok(events)
 }
 
 #[cfg(test)]

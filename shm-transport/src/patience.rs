@@ -17,6 +17,8 @@ const MOST_UNTRIED: u32 = 1023;
 pub(crate) struct Patience {
     spin: Duration,
     max_spin: Duration,
+    /// Polls before the clock is looked at: one, if there is to be no polling.
+    polls: u32,
     /// Short sleeps to come before polling is given its full time again. Where what is
     /// waited for cannot happen meanwhile, as on a machine with one processor, all sleeps
     /// are short and polling never helps.
@@ -31,8 +33,9 @@ pub(crate) struct Patience {
 
 impl Patience {
     pub(crate) fn new(max_spin: Duration) -> Self {
+        let polls = if max_spin.is_zero() { 1 } else { POLLS };
         let vain = VainWakeUps::default();
-        Self { spin: max_spin, max_spin, untried: 0, next_untried: 0, brief: false, vain }
+        Self { spin: max_spin, max_spin, polls, untried: 0, next_untried: 0, brief: false, vain }
     }
 
     /// Whether the last wait was over within less than a microsecond.
@@ -56,7 +59,7 @@ impl Patience {
         sleep: impl FnMut(&mut A, Deadline) -> Option<T>,
         nap: impl FnMut(Duration),
     ) -> Option<T> {
-        for _ in 0..POLLS {
+        for _ in 0..self.polls {
             if let Some(result) = attempt() {
                 self.brief = true;
                 return Some(result);

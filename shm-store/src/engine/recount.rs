@@ -78,8 +78,8 @@ impl Engine {
         self.log_record(&record)?;
         let meta = shared.with_shards(|shards| shared.layers().lookup(shards).stream(&name))?;
         if let Some(meta) = meta.filter(|meta| meta.buried && children == 0) {
-            let result = self.commit(vec![Write::Expire { name, stream: StreamId(meta.id()) }]);
-            result.into_iter().collect::<Result<Vec<_>, _>>().map_err(failed)?;
+            self.add(Write::Expire { name, stream: StreamId(meta.id()) });
+            self.commit().into_iter().collect::<Result<Vec<_>, _>>().map_err(failed)?;
         }
         Ok(())
     }

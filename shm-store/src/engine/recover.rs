@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{Checkpointer, Engine, Sweeper};
+use super::{Batch, Checkpointer, Engine, Sweeper};
 use crate::{
     Lsn, OpenError, Options,
     error::Damage,
@@ -66,6 +66,7 @@ impl Engine {
             unsynced: None,
             recycled: Lsn(0),
             pin: None,
+            batch: Batch::default(),
             events: Vec::new(),
         };
         engine.recount()?;

@@ -86,7 +86,13 @@ impl Bench {
     }
 
     fn write(&mut self, write: Write) -> WriteResult {
-        self.engine().commit(vec![write]).remove(0)
+        self.commit([write]).remove(0)
+    }
+
+    fn commit(&mut self, writes: impl IntoIterator<Item = Write>) -> Vec<WriteResult> {
+        let engine = self.engine();
+        writes.into_iter().for_each(|write| engine.add(write));
+        engine.commit()
     }
 
     fn create(&mut self, name: &str) -> Written {
@@ -128,7 +134,7 @@ impl Bench {
     /// Sweeps, 10 streams at most; says how many writes that made.
     fn sweep(&mut self) -> usize {
         let writes = self.engine().sweep(10);
-        let results = self.engine().commit(writes);
+        let results = self.commit(writes);
         assert!(results.iter().all(Result::is_ok), "{results:?}");
         results.len()
     }

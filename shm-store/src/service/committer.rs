@@ -14,7 +14,6 @@ use super::{gathering::Gathering, pair, reader::Reader, system};
 use crate::{
     Durability, Lsn, OpenError,
     engine::Engine,
-    operation::Write,
     protocol::{self, Answer, Event, FAREWELL, Request, copied},
     stat::Done,
 };
@@ -24,9 +23,9 @@ const MAX_BATCH: usize = 1024;
 const MAX_BATCH_BYTES: usize = 4 << 20;
 /// How often it is looked for what expired, and for pins.
 const TICK: Duration = Duration::from_millis(250);
-/// So often in a row the links alone are looked at, before the system is asked who wants to be let
-/// in, and who has died.
-const LOOKS: u32 = 64;
+/// For so long the links alone are looked at, before the system is asked who wants to be let in,
+/// and who has died. To ask has each client ring a bell once.
+const LOOK: Duration = Duration::from_millis(5);
 /// Streams that one tick looks at.
 const SWEPT: usize = 1000;
 
@@ -46,15 +45,14 @@ pub(super) struct Committer {
     /// Whose ends tell to end: the owner's handle, and the reader.
     companions: [LinkKey; 2],
     next_tick: Instant,
-    /// Looks at the links without asking the system.
-    looks: u32,
+    /// When the system is asked, if the links alone are looked at until then.
+    next_look: Instant,
     lease: Option<Lease>,
 }
 
-/// What is to be done together, and whom to answer.
+/// Whom to answer when what the engine was given is done, and how much that is.
 #[derive(Debug, Default)]
 struct Batch {
-    writes: Vec<Write>,
     askers: Vec<(LinkKey, u64)>,
     bytes: usize,
 }
@@ -126,7 +124,7 @@ impl Committer {
             batch: Batch::default(),
             companions: [control, mine],
             next_tick: Instant::now(),
-            looks: 0,
+            next_look: Instant::now(),
             lease,
         })
     }
@@ -155,13 +153,15 @@ impl Committer {
     /// Takes what is there, and what those of the last batch ask for within so long, if they are
     /// expected back. Returns whether to go on.
     fn gather(&mut self, events: &mut Vec<LinkEvent>, patience: Duration) -> bool {
-        let mut began = None;
+        let began = Instant::now();
+        let mut now = began;
         loop {
-            if !self.look(events) {
+            if !self.look(events, now) {
                 return false;
             }
-            let is_over = !self.batch.has_room() || !self.gathering.expects_more();
-            if is_over || began.get_or_insert_with(Instant::now).elapsed() >= patience {
+            now = Instant::now();
+            let expects_more = self.batch.has_room() && self.gathering.expects_more();
+            if !expects_more || now - began >= patience {
                 return true;
             }
             // Those that are waited for need a processor.
@@ -171,10 +171,8 @@ impl Committer {
 
     /// Takes what is there, without a word to the system if that can be: who is about to sleep
     /// has to be woken, and nobody is. Returns whether to go on.
-    fn look(&mut self, events: &mut Vec<LinkEvent>) -> bool {
-        self.looks += 1;
-        if self.looks >= LOOKS {
-            self.looks = 0;
+    fn look(&mut self, events: &mut Vec<LinkEvent>, now: Instant) -> bool {
+        if now >= self.next_look {
             self.wait(events, Deadline::NOW);
         } else {
             self.links.poll(events);
@@ -187,6 +185,7 @@ impl Committer {
             // Who could not be let in tries again.
             tracing::warn!(%error, "a guest was not let in");
         }
+        self.next_look = Instant::now() + LOOK;
     }
 
     /// Takes what clients ask for into the batch. Returns whether to go on.
@@ -219,7 +218,7 @@ impl Committer {
             };
             self.gathering.asked(key, Instant::now());
             self.batch.bytes += message.len();
-            self.batch.writes.push(write);
+            self.engine.add(write);
             self.batch.askers.push((key, number));
         }
         true
@@ -235,12 +234,12 @@ impl Committer {
         if self.batch.is_empty() {
             return;
         }
-        let Batch { writes, askers, .. } = std::mem::take(&mut self.batch);
+        let Batch { askers, .. } = std::mem::take(&mut self.batch);
         // Relaxed: counts, and nothing else.
-        self.done.writes.fetch_add(writes.len() as u64, Ordering::Relaxed);
+        self.done.writes.fetch_add(askers.len() as u64, Ordering::Relaxed);
         self.done.batches.fetch_add(1, Ordering::Relaxed);
         let began = Instant::now();
-        let results = self.engine.commit(writes);
+        let results = self.engine.commit();
         let ended = Instant::now();
         // Whoever has an answer finds that it is durable.
         self.durable.show(self.engine.durable());
@@ -278,7 +277,8 @@ impl Committer {
         self.next_tick = Instant::now() + TICK;
         let expired = self.engine.sweep(SWEPT);
         if !expired.is_empty() {
-            self.engine.commit(expired);
+            expired.into_iter().for_each(|write| self.engine.add(write));
+            self.engine.commit();
             self.durable.show(self.engine.durable());
             self.tell();
         }
@@ -321,10 +321,10 @@ impl Committer {
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.writes.is_empty()
+        self.askers.is_empty()
     }
 
     fn has_room(&self) -> bool {
-        self.writes.len() < MAX_BATCH && self.bytes < MAX_BATCH_BYTES
+        self.askers.len() < MAX_BATCH && self.bytes < MAX_BATCH_BYTES
     }
 }

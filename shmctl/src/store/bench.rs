@@ -1,6 +1,8 @@
 //! `shmctl store bench`: appends from several processes at once, from one, and beside them
 //! what redb alone gives with one durable transaction for each append, in the same directory.
+//! What is compared takes turns, for a disk is not always as fast.
 
+mod appenders;
 mod floor;
 mod worker;
 
@@ -14,7 +16,10 @@ use std::{
 use serde::Serialize;
 use shm_store::{Options as StoreOptions, Store, StreamConfig};
 
-use self::worker::Worker;
+use self::{appenders::Appenders, floor::Syncs, worker::Worker};
+
+/// Turns of each of those that are compared.
+const TURNS: u32 = 8;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -70,7 +75,9 @@ struct Report {
     p50_us: f64,
     p99_us: f64,
     redb_appends_per_s: f64,
+    /// The median of the turns, and a quarter and three quarters of them.
     times_redb: f64,
+    times_redb_quartiles: [f64; 2],
     /// One process that appends.
     one_appends_per_s: f64,
     one_p50_us: f64,
@@ -82,7 +89,7 @@ struct Report {
 /// Runs the benchmark.
 pub fn run(options: &Options) -> Result<ExitCode> {
     if let Some(role) = &options.worker {
-        worker::run(&options.directory, role, options.size, options.seconds)?;
+        worker::run(&options.directory, role, options.size)?;
         return Ok(ExitCode::SUCCESS);
     }
     let report = measure(options)?;
@@ -97,91 +104,49 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 fn measure(options: &Options) -> Result<Report> {
     let directory = tempfile::tempdir_in(&options.directory)?;
     let at = |name: &str| directory.path().join(name);
-    let redb = floor::redb_appends_per_s(&at("redb"), options.size, options.seconds)?;
-    let sync = floor::fdatasync_p50(&at("log"), options.size, options.seconds / 3)?;
-    let one = appends(options, &at("one"), 1)?;
-    let many = appends(options, &at("many"), options.processes)?;
+    let turn = options.seconds / TURNS;
+
+    let mut syncs = Syncs::new(&at("log"), options.size)?;
+    let mut one = Appenders::start(options, &at("one"), 1)?;
+    for _ in 0..TURNS {
+        syncs.turn(turn / 3)?;
+        one.turn(turn)?;
+    }
+    let one = one.end()?;
+
+    // In a process of its own: what it writes is not counted.
+    let mut redb = Worker::start(&at("redb"), "redb", options.size)?;
+    let mut many = Appenders::start(options, &at("many"), options.processes)?;
+    let (mut redb_appends, mut times_redb) = (0, Vec::new());
+    redb.ready()?;
+    for _ in 0..TURNS {
+        redb.go(turn)?;
+        let alone = redb.times()?.len();
+        let together = many.turn(turn)?;
+        redb_appends += alone;
+        times_redb.push(together as f64 / alone as f64);
+    }
+    let many = many.end()?;
+    times_redb.sort_unstable_by(f64::total_cmp);
+
     let read = reading(options, &at("read"))?;
     Ok(Report {
         processes: options.processes,
         size: options.size,
-        appends_per_s: many.per_s,
+        appends_per_s: many.times.len() as f64 / options.seconds.as_secs_f64(),
         appends_per_sync: many.per_sync,
         bytes_written_per_append: many.bytes,
-        p50_us: many.p50,
-        p99_us: many.p99,
-        redb_appends_per_s: redb,
-        times_redb: many.per_s / redb,
-        one_appends_per_s: one.per_s,
-        one_p50_us: one.p50,
-        one_p99_us: one.p99,
-        fdatasync_p50_us: sync,
+        p50_us: microseconds(&many.times, 50),
+        p99_us: microseconds(&many.times, 99),
+        redb_appends_per_s: redb_appends as f64 / options.seconds.as_secs_f64(),
+        times_redb: percentile(&times_redb, 50).unwrap_or(f64::NAN),
+        times_redb_quartiles: [25, 75].map(|q| percentile(&times_redb, q).unwrap_or(f64::NAN)),
+        one_appends_per_s: one.times.len() as f64 / options.seconds.as_secs_f64(),
+        one_p50_us: microseconds(&one.times, 50),
+        one_p99_us: microseconds(&one.times, 99),
+        fdatasync_p50_us: microseconds(&syncs.times(), 50),
         read_gb_per_s: read,
     })
-}
-
-/// Appends of some processes at once.
-struct Appends {
-    per_s: f64,
-    per_sync: f64,
-    bytes: f64,
-    p50: f64,
-    p99: f64,
-}
-
-/// This process owns the store and does nothing else.
-fn appends(options: &Options, directory: &Path, processes: u16) -> Result<Appends> {
-    let store_options = StoreOptions {
-        memory_bytes: options.memory_kib << 10,
-        segment_bytes: options.segment_kib << 10,
-        ..StoreOptions::default()
-    };
-    warm_up(&Store::open_with(directory, store_options.clone())?, options)?;
-    // Everything that was in memory is on the disk now.
-    let store = Store::open_with(directory, store_options)?;
-    let mut workers = Vec::new();
-    for process in 0..processes {
-        let stream = format!("stream-{process}");
-        store.create(&stream, StreamConfig::default())?;
-        let role = format!("append {stream}");
-        workers.push(Worker::start(directory, &role, options.size, options.seconds)?);
-    }
-    for worker in &mut workers {
-        worker.ready()?;
-    }
-    let (stat, bytes) = (store.stat()?, written()?);
-    for worker in &mut workers {
-        worker.go()?;
-    }
-    let mut times = Vec::new();
-    for worker in workers {
-        times.extend(worker.times()?);
-    }
-    let end = store.stat()?;
-    // With what is still in memory on its way to the disk.
-    drop(store);
-    let bytes = written()? - bytes;
-    times.sort_unstable();
-    let writes = (end.writes - stat.writes) as f64;
-    Ok(Appends {
-        per_s: times.len() as f64 / options.seconds.as_secs_f64(),
-        per_sync: writes / (end.batches - stat.batches).max(1) as f64,
-        bytes: bytes as f64 / writes,
-        p50: percentile(&times, 50),
-        p99: percentile(&times, 99),
-    })
-}
-
-/// Has made what a store makes once: segments of the log, which are then used again and again,
-/// and the first pages of the shards.
-fn warm_up(store: &Store, options: &Options) -> Result<()> {
-    const ENTRY: usize = 16 << 10;
-    store.create("warm-up", StreamConfig::default())?;
-    let bytes = (4 * (options.memory_kib + options.segment_kib)) << 10;
-    for _ in 0..bytes / (16 * ENTRY as u64) {
-        store.append_batch("warm-up", (0..16).map(|_| vec![b'x'; ENTRY]))?;
-    }
-    Ok(())
 }
 
 /// Reads everything in another process, once it was read before.
@@ -194,33 +159,32 @@ fn reading(options: &Options, directory: &Path) -> Result<f64> {
     for _ in 0..count / 256 {
         store.append_batch("stream", (0..256).map(|_| entry.clone()))?;
     }
-    let mut worker = Worker::start(directory, "read stream", 0, options.seconds)?;
+    let mut worker = Worker::start(directory, "read stream", 0)?;
     worker.ready()?;
-    worker.go()?;
+    worker.go(options.seconds)?;
     let times = worker.times()?;
     let best = times.iter().min().copied().unwrap_or(u64::MAX);
     Ok((count / 256 * 256 * ENTRY) as f64 / best as f64)
 }
 
-/// In microseconds.
-fn percentile(sorted: &[u64], percent: usize) -> f64 {
-    let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
-    sorted.get(at).map_or(f64::NAN, |&nanoseconds| nanoseconds as f64 / 1000.0)
+/// A percentile of times in nanoseconds, in microseconds.
+fn microseconds(sorted: &[u64], percent: usize) -> f64 {
+    percentile(sorted, percent).map_or(f64::NAN, |nanoseconds| nanoseconds as f64 / 1000.0)
 }
 
-/// Bytes that this process has had written to disks.
-fn written() -> Result<u64> {
-    let io = std::fs::read_to_string("/proc/self/io")?;
-    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-    Ok(line.ok_or("no write_bytes in /proc/self/io")?.parse()?)
+fn percentile<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
+    let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+    sorted.get(at).copied()
 }
 
 fn print(report: &Report) {
     let Report { processes, size, .. } = report;
     println!("{processes} processes append entries of {size} bytes, one by one:");
+    let [low, high] = report.times_redb_quartiles;
+    println!("  {:.0} appends/s, {:.1} times redb alone", report.appends_per_s, report.times_redb);
     println!(
-        "  {:.0} appends/s, {:.1} times redb alone ({:.0}/s)",
-        report.appends_per_s, report.times_redb, report.redb_appends_per_s
+        "  ({low:.1} to {high:.1} in half of the turns; redb {:.0}/s)",
+        report.redb_appends_per_s
     );
     println!("  {:.1} appends for a sync", report.appends_per_sync);
     println!("  {:.0} bytes written for an append", report.bytes_written_per_append);

@@ -33,7 +33,7 @@ fn after_a_failed_sync_every_waiter_is_told_and_nothing_is_acknowledged_any_more
     // First the write, then the sync.
     fs.fail(fs.operations() + 1, Fault::Once(ErrorKind::Other));
     let batch = vec![append("a", &["y"]), append("a", &["z"]), append("none", &["z"])];
-    for result in bench.engine().commit(batch) {
+    for result in bench.commit(batch) {
         assert!(matches!(result, Err(WriteError::Indeterminate)), "{result:?}");
     }
     for _ in 0..3 {
@@ -93,7 +93,7 @@ fn with_a_full_disk_under_the_log_reads_go_on_and_appends_resume_when_there_is_r
         assert_eq!(bench.all("a").len(), acknowledged);
         // All of a group are told.
         let large = append("a", &[&text, &text]);
-        let results = bench.engine().commit(vec![large.clone(), large]);
+        let results = bench.commit(vec![large.clone(), large]);
         assert!(results.iter().all(|result| matches!(result, Err(WriteError::NoSpace))));
         let mut other = on(&fs.crash(Survives::Everything), options.clone());
         assert_eq!(other.all("a").len(), acknowledged);

@@ -53,7 +53,7 @@ fn an_append_of_100_bytes_writes_less_than_1_kb_with_checkpoints() {
         let written = |bench: &mut Bench, count| {
             for _ in 0..count / group {
                 let batch = (0..group).map(|number| append(&format!("stream-{number}"), &[&text]));
-                for result in bench.engine().commit(batch.collect()) {
+                for result in bench.commit(batch) {
                     result.expect("appended");
                 }
             }

@@ -140,7 +140,7 @@ fn run(bench: &mut Bench, model: &mut Model, op: Op) {
                 expected.push(after.write(&write));
                 batch.push(write);
             }
-            let results = bench.engine().commit(batch.clone());
+            let results = bench.commit(batch.clone());
             let results: Vec<_> = results.iter().map(answer).collect();
             assert_eq!(results, expected, "{batch:?}");
             *model = after;
@@ -173,7 +173,7 @@ fn run(bench: &mut Bench, model: &mut Model, op: Op) {
         }
         Op::Sweep => {
             let writes = bench.engine().sweep(1000);
-            for result in bench.engine().commit(writes) {
+            for result in bench.commit(writes) {
                 result.expect("swept");
             }
             model.sweep();

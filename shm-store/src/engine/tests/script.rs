@@ -73,7 +73,7 @@ impl Script {
             }
             writes += batch.len();
             note(Note::Sent { writes });
-            let results = bench.engine().commit(batch.clone());
+            let results = bench.commit(batch.clone());
             assert_eq!(&results.iter().map(answer).collect::<Vec<_>>(), expected);
             let numbers = results.iter().flatten().map(|written| written.lsn.number());
             last = numbers.fold(last, u64::max);

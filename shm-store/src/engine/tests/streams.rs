@@ -236,7 +236,7 @@ fn a_later_write_of_a_batch_sees_the_earlier_ones_and_a_refused_one_changes_noth
         },
         append("b", &["three"]),
     ];
-    let results = bench.engine().commit(batch);
+    let results = bench.commit(batch);
     let fine: Vec<_> = results.iter().map(Result::is_ok).collect();
     assert_eq!(fine, [false, true, true, true, false, true, true]);
     let lsns: Vec<_> = results.iter().flatten().map(|written| written.lsn.number()).collect();

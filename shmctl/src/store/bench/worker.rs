@@ -1,8 +1,7 @@
 //! A process that appends or reads while another one measures.
 
 use std::{
-    error::Error,
-    io::{BufRead, BufReader, Write, stdin, stdout},
+    io::{BufRead, BufReader, Write, stdin},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
@@ -10,7 +9,7 @@ use std::{
 
 use shm_store::{From, Store};
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use super::{Result, floor::Redb};
 
 /// A worker, seen from the process that measures. It ends when this is dropped.
 pub(super) struct Worker {
@@ -20,15 +19,9 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn start(
-        directory: &Path,
-        role: &str,
-        size: usize,
-        seconds: Duration,
-    ) -> Result<Self> {
+    pub(super) fn start(directory: &Path, role: &str, size: usize) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["store", "bench", "--worker", role, "--size", &size.to_string()])
-            .args(["--seconds", &seconds.as_secs_f64().to_string()])
             .arg(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -44,17 +37,23 @@ impl Worker {
         if line.trim_end() == "ready" { Ok(()) } else { Err("a worker has failed".into()) }
     }
 
-    pub(super) fn go(&mut self) -> Result<()> {
-        Ok(writeln!(self.input, "go")?)
+    /// Has it call again and again, for a time.
+    pub(super) fn go(&mut self, time: Duration) -> Result<()> {
+        Ok(writeln!(self.input, "{}", time.as_secs_f64())?)
     }
 
-    /// Nanoseconds of each of its calls.
-    pub(super) fn times(mut self) -> Result<Vec<u64>> {
+    /// Nanoseconds of each of its calls, when it has done so.
+    pub(super) fn times(&mut self) -> Result<Vec<u64>> {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
-        let times = line.split_whitespace().map(|word| Ok(word.parse()?)).collect();
+        line.split_whitespace().map(|word| Ok(word.parse()?)).collect()
+    }
+
+    /// Has it end, and waits until it has left.
+    pub(super) fn end(mut self) -> Result<()> {
+        writeln!(self.input, "end")?;
         self.child.wait()?;
-        times
+        Ok(())
     }
 }
 
@@ -65,30 +64,48 @@ impl Drop for Worker {
     }
 }
 
-/// What a worker does: `append STREAM` or `read STREAM`.
-pub(super) fn run(directory: &Path, role: &str, size: usize, seconds: Duration) -> Result<()> {
-    let store = Store::open(directory)?;
-    let (what, stream) = role.split_once(' ').ok_or("no such role")?;
-    match what {
-        // What happens once.
-        "append" => drop(store.head(stream)?),
-        _ => read(&store, stream)?,
-    }
-    writeln!(stdout(), "ready")?;
-    stdout().flush()?;
-    stdin().lock().read_line(&mut String::new())?;
+/// What a worker does: `append STREAM`, `read STREAM` or `redb`.
+pub(super) fn run(directory: &Path, role: &str, size: usize) -> Result<()> {
     let entry = bytes::Bytes::from(vec![b'x'; size]);
-    let began = Instant::now();
-    let mut times = Vec::new();
-    while began.elapsed() < seconds || times.is_empty() {
-        let call = Instant::now();
-        match what {
-            "append" => drop(store.append(stream, entry.clone())?),
-            _ => read(&store, stream)?,
+    match role.split_once(' ') {
+        Some(("append", stream)) => {
+            let store = Store::open(directory)?;
+            // What happens once.
+            store.head(stream)?;
+            repeat(|| {
+                store.append(stream, entry.clone())?;
+                Ok(())
+            })
         }
-        times.push(call.elapsed().as_nanos().to_string());
+        Some(("read", stream)) => {
+            let store = Store::open(directory)?;
+            read(&store, stream)?;
+            repeat(|| read(&store, stream))
+        }
+        None if role == "redb" => {
+            let mut redb = Redb::new(directory, size)?;
+            repeat(|| redb.append())
+        }
+        _ => Err("no such role".into()),
     }
-    writeln!(stdout(), "{}", times.join(" "))?;
+}
+
+/// Calls it for so many seconds as each line of the input says, and says how long each call took.
+fn repeat(mut call: impl FnMut() -> Result<()>) -> Result<()> {
+    println!("ready");
+    for line in stdin().lines() {
+        let Ok(seconds) = line?.parse() else { break };
+        let time = Duration::from_secs_f64(seconds);
+        let began = Instant::now();
+        let mut times = Vec::new();
+        while began.elapsed() < time || times.is_empty() {
+            let called = Instant::now();
+            call()?;
+            times.push(called.elapsed().as_nanos());
+        }
+        let times: Vec<_> = times.iter().map(u128::to_string).collect();
+        println!("{}", times.join(" "));
+    }
     Ok(())
 }
 
