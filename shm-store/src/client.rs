@@ -116,7 +116,7 @@ impl Client {
         let mut pause = SHORTEST_PAUSE;
         let mut retries = RETRIES.into_iter();
         loop {
-            match Connection::attach(self.home.place(), deadline) {
+            match Connection::attach(self.home.place(), self.options.spin, deadline) {
                 Ok(connection) => return Ok(Arc::new(connection)),
                 Err(Refused::ForGood(error)) => return Err(error),
                 Err(Refused::NobodyThere) => {}

@@ -1,5 +1,7 @@
 //! How a store is opened.
 
+use std::time::Duration;
+
 use crate::OpenError;
 
 /// When a write is acknowledged.
@@ -14,7 +16,7 @@ pub enum Durability {
 }
 
 /// How a store is opened. Whoever becomes the owner uses its own options; `shards` and
-/// `durability` are of the store and fixed when it is made.
+/// `durability` are of the store and fixed when it is made. `spin` is of the process that calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// How many shard files: a power of two from 1 to 256. Default 4.
@@ -33,6 +35,10 @@ pub struct Options {
     pub max_stream_bytes: u64,
     /// The most bytes of payload in one operation: up to 64 MiB. Default 16 MiB.
     pub max_operation_bytes: u64,
+    /// How long a write at most looks for its answer before it sleeps. Between two looks it lets
+    /// other threads have the processor; it looks for a shorter time when that does not pay, as on
+    /// a disk that syncs more slowly. Zero: it sleeps at once. Default 500 µs.
+    pub spin: Duration,
 }
 
 impl Default for Options {
@@ -46,6 +52,7 @@ impl Default for Options {
             max_bytes: u64::MAX,
             max_stream_bytes: u64::MAX,
             max_operation_bytes: 16 << 20,
+            spin: Duration::from_micros(500),
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::{deadline::Deadline, vain::VainWakeUps};
 
 /// How long a wait polls at least before it sleeps, while polling does not pay.
 const MIN_SPIN: Duration = Duration::from_micros(1);
-/// Polls between two looks at the clock.
+/// Polls between two looks at the clock, if they cost nanoseconds.
 const POLLS: u32 = 64;
 
 /// Of so many sleeps that polling would have saved, by their length, at least one is
@@ -17,8 +17,10 @@ const MOST_UNTRIED: u32 = 1023;
 pub(crate) struct Patience {
     spin: Duration,
     max_spin: Duration,
-    /// Polls before the clock is looked at: one, if there is to be no polling.
+    /// Polls between two looks at the clock.
     polls: u32,
+    /// Whether other threads may have the processor between two polls.
+    yields: bool,
     /// Short sleeps to come before polling is given its full time again. Where what is
     /// waited for cannot happen meanwhile, as on a machine with one processor, all sleeps
     /// are short and polling never helps.
@@ -33,9 +35,21 @@ pub(crate) struct Patience {
 
 impl Patience {
     pub(crate) fn new(max_spin: Duration) -> Self {
-        let polls = if max_spin.is_zero() { 1 } else { POLLS };
-        let vain = VainWakeUps::default();
-        Self { spin: max_spin, max_spin, polls, untried: 0, next_untried: 0, brief: false, vain }
+        Self {
+            spin: max_spin,
+            max_spin,
+            polls: if max_spin.is_zero() { 1 } else { POLLS },
+            yields: false,
+            untried: 0,
+            next_untried: 0,
+            brief: false,
+            vain: VainWakeUps::default(),
+        }
+    }
+
+    /// One that lets other threads have the processor between two polls.
+    pub(crate) fn yielding(max_spin: Duration) -> Self {
+        Self { polls: 1, yields: true, ..Self::new(max_spin) }
     }
 
     /// Whether the last wait was over within less than a microsecond.
@@ -116,12 +130,16 @@ impl Patience {
         attempt: &mut impl FnMut() -> Option<T>,
     ) -> Option<T> {
         while start.elapsed() < spin {
-            for _ in 0..POLLS {
+            for _ in 0..self.polls {
                 if let Some(result) = attempt() {
                     self.polled();
                     return Some(result);
                 }
-                std::hint::spin_loop();
+                if self.yields {
+                    std::thread::yield_now();
+                } else {
+                    std::hint::spin_loop();
+                }
             }
         }
         None
@@ -166,7 +184,13 @@ impl Patience {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::{
+        cell::Cell,
+        sync::atomic::{AtomicU32, Ordering},
+        thread,
+    };
+
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
     use super::*;
 
@@ -235,12 +259,45 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_to_poll_polls_for_a_moment_only() {
-        let mut patience = Patience::new(Duration::ZERO);
-        for _ in 0..3_000 {
-            assert_eq!(sleep_once(&mut patience), POLLS);
-            assert_eq!(patience.spin, Duration::ZERO);
+    fn who_is_not_to_poll_looks_once() {
+        for mut patience in [Patience::new(Duration::ZERO), Patience::yielding(Duration::ZERO)] {
+            for _ in 0..3_000 {
+                assert_eq!(sleep_once(&mut patience), 1);
+                assert_eq!(patience.spin, Duration::ZERO);
+            }
         }
+    }
+
+    /// Two threads on one processor wait for each other in turn. Without a word to the system each
+    /// would poll for as long as it is let run, some ten thousand times.
+    #[test]
+    fn who_yields_lets_others_do_what_is_waited_for() {
+        const TURNS: u32 = 1_000;
+        let allowed = sched_getaffinity(None).unwrap();
+        let mut processor = CpuSet::new();
+        processor.set((0..).find(|&cpu| allowed.is_set(cpu)).unwrap());
+        let turn = AtomicU32::new(0);
+        // Takes every second turn; returns how often it was polled for them.
+        let take_turns = |first: u32| {
+            sched_setaffinity(None, &processor).unwrap();
+            let mut patience = Patience::yielding(LONG);
+            let mut polls = 0;
+            for mine in (first..2 * TURNS).step_by(2) {
+                let poll = || {
+                    polls += 1;
+                    (turn.load(Ordering::Relaxed) == mine).then_some(())
+                };
+                let found = patience.wait(Deadline::NEVER, poll, |_, _| panic!("asleep"), no_nap);
+                assert_eq!(found, Some(()));
+                turn.store(mine + 1, Ordering::Relaxed);
+            }
+            polls
+        };
+        let polls = thread::scope(|scope| {
+            let other = scope.spawn(|| take_turns(1));
+            scope.spawn(|| take_turns(0)).join().unwrap() + other.join().unwrap()
+        });
+        assert!(polls < 100 * 2 * TURNS, "{polls} polls");
     }
 
     #[test]

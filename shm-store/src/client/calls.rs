@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use shm_transport::{Deadline, Link, Receiver, RecvError, SendError, Sender};
+use shm_transport::{Deadline, Receiver, RecvError, SendError, Sender};
 
 use super::buffers::Buffers;
 use crate::protocol::number_of;
@@ -74,8 +74,7 @@ pub(crate) enum CallError {
 }
 
 impl Calls {
-    pub(crate) fn new(link: Link, limit: usize) -> Self {
-        let (sender, receiver) = link.split();
+    pub(crate) fn new((sender, receiver): (Sender, Receiver), limit: usize) -> Self {
         Self {
             sender: Mutex::new(Place { sender: Some(sender), waiting: 0 }),
             sender_is_back: Condvar::new(),

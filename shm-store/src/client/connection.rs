@@ -5,7 +5,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use shm_transport::{AttachError, Guest, Start, SubscriberError, TypedSubscriber};
@@ -36,17 +36,24 @@ pub(crate) enum Refused {
 }
 
 impl Connection {
-    pub(super) fn attach(place: &Place, deadline: Instant) -> Result<Self, Refused> {
+    /// Writes are looked for as [`Options::spin`](crate::Options::spin) says.
+    pub(super) fn attach(
+        place: &Place,
+        spin: Duration,
+        deadline: Instant,
+    ) -> Result<Self, Refused> {
         let commit = attach(place, COMMIT, deadline)?;
         let read = attach(place, READ, deadline)?;
         let durable = read
             .subscribe_typed(DURABLE_LSN, Start::Next)
             .map_err(|error| Refused::ForGood(std::io::Error::other(error).into()))?;
+        let (writes, mut written) = commit.link.split();
+        written.set_yielding_spin(spin);
         Ok(Self {
             durable: Mutex::new(durable),
             is_lost: AtomicBool::new(false),
-            commit: Calls::new(commit.link, MAX_WRITES),
-            read: Calls::new(read.link, MAX_READS),
+            commit: Calls::new((writes, written), MAX_WRITES),
+            read: Calls::new(read.link.split(), MAX_READS),
         })
     }
 

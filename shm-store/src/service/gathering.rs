@@ -15,7 +15,7 @@ use shm_transport::LinkKey;
 /// However long a sync takes.
 const LONGEST: Duration = Duration::from_millis(4);
 /// To sleep and to be woken takes about as long.
-const BRIEF: Duration = Duration::from_micros(60);
+const BRIEF: Duration = Duration::from_micros(150);
 /// Of the newest measurement in an average: an eighth.
 const WEIGHT: u32 = 8;
 

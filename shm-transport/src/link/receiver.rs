@@ -1,4 +1,4 @@
-use std::{hint, sync::Arc};
+use std::{hint, sync::Arc, time::Duration};
 
 use shm_primitives::{
     doorbell::Sleeper,
@@ -124,6 +124,16 @@ impl Receiver {
     #[must_use]
     pub fn statistics(&self) -> ReceiverStatistics {
         self.half.core.ledger.statistics().received
+    }
+
+    /// From now on a wait polls for up to `spin` before it sleeps, and lets other threads have the
+    /// processor between two looks (`sched_yield`). It polls less when that does not pay.
+    ///
+    /// Right where an answer takes some hundred microseconds and there are more processes than
+    /// processors: to poll as [`LinkConfig::spin`](crate::LinkConfig::spin) says would keep from
+    /// work who is waited for.
+    pub fn set_yielding_spin(&mut self, spin: Duration) {
+        self.waiter.set_yielding_spin(spin);
     }
 
     /// Prepares for waiting on the link's descriptor: `true` if there is nothing to

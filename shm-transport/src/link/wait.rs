@@ -26,6 +26,11 @@ impl Waiter {
         Self { sleeper, patience: Patience::new(max_spin), half }
     }
 
+    /// See [`Receiver::set_yielding_spin`](super::Receiver::set_yielding_spin).
+    pub(crate) fn set_yielding_spin(&mut self, max_spin: Duration) {
+        self.patience = Patience::yielding(max_spin);
+    }
+
     /// Calls `attempt` until it returns something, or until the deadline. `attempt`
     /// returns something, at the latest, when the link has ended.
     #[inline(always)]

@@ -55,6 +55,11 @@ pub struct Options {
     #[arg(long, value_name = "KIB", default_value_t = StoreOptions::default().segment_bytes >> 10)]
     segment_kib: u64,
 
+    /// How long an append at most looks for its answer before it sleeps, in microseconds
+    #[arg(long, value_name = "MICROSECONDS",
+          default_value_t = StoreOptions::default().spin.as_micros() as u64)]
+    spin: u64,
+
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -89,7 +94,7 @@ struct Report {
 /// Runs the benchmark.
 pub fn run(options: &Options) -> Result<ExitCode> {
     if let Some(role) = &options.worker {
-        worker::run(&options.directory, role, options.size)?;
+        worker::run(&options.directory, role, options.size, Duration::from_micros(options.spin))?;
         return Ok(ExitCode::SUCCESS);
     }
     let report = measure(options)?;
@@ -115,7 +120,7 @@ fn measure(options: &Options) -> Result<Report> {
     let one = one.end()?;
 
     // In a process of its own: what it writes is not counted.
-    let mut redb = Worker::start(&at("redb"), "redb", options.size)?;
+    let mut redb = Worker::start(&at("redb"), "redb", options)?;
     let mut many = Appenders::start(options, &at("many"), options.processes)?;
     let (mut redb_appends, mut times_redb) = (0, Vec::new());
     redb.ready()?;
@@ -159,7 +164,7 @@ fn reading(options: &Options, directory: &Path) -> Result<f64> {
     for _ in 0..count / 256 {
         store.append_batch("stream", (0..256).map(|_| entry.clone()))?;
     }
-    let mut worker = Worker::start(directory, "read stream", 0)?;
+    let mut worker = Worker::start(directory, "read stream", options)?;
     worker.ready()?;
     worker.go(options.seconds)?;
     let times = worker.times()?;

@@ -40,7 +40,7 @@ impl Appenders {
         for process in 0..processes {
             let stream = format!("stream-{process}");
             store.create(&stream, StreamConfig::default())?;
-            workers.push(Worker::start(directory, &format!("append {stream}"), options.size)?);
+            workers.push(Worker::start(directory, &format!("append {stream}"), options)?);
         }
         for worker in &mut workers {
             worker.ready()?;

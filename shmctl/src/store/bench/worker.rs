@@ -7,9 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shm_store::{From, Store};
+use shm_store::{From, Options as StoreOptions, Store};
 
-use super::{Result, floor::Redb};
+use super::{Options, Result, floor::Redb};
 
 /// A worker, seen from the process that measures. It ends when this is dropped.
 pub(super) struct Worker {
@@ -19,9 +19,11 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn start(directory: &Path, role: &str, size: usize) -> Result<Self> {
+    pub(super) fn start(directory: &Path, role: &str, options: &Options) -> Result<Self> {
+        let Options { size, spin, .. } = options;
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["store", "bench", "--worker", role, "--size", &size.to_string()])
+            .args(["store", "bench", "--worker", role])
+            .args(["--size", &size.to_string(), "--spin", &spin.to_string()])
             .arg(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -65,11 +67,12 @@ impl Drop for Worker {
 }
 
 /// What a worker does: `append STREAM`, `read STREAM` or `redb`.
-pub(super) fn run(directory: &Path, role: &str, size: usize) -> Result<()> {
+pub(super) fn run(directory: &Path, role: &str, size: usize, spin: Duration) -> Result<()> {
+    let options = StoreOptions { spin, ..StoreOptions::default() };
     let entry = bytes::Bytes::from(vec![b'x'; size]);
     match role.split_once(' ') {
         Some(("append", stream)) => {
-            let store = Store::open(directory)?;
+            let store = Store::open_with(directory, options)?;
             // What happens once.
             store.head(stream)?;
             repeat(|| {
@@ -78,7 +81,7 @@ pub(super) fn run(directory: &Path, role: &str, size: usize) -> Result<()> {
             })
         }
         Some(("read", stream)) => {
-            let store = Store::open(directory)?;
+            let store = Store::open_with(directory, options)?;
             read(&store, stream)?;
             repeat(|| read(&store, stream))
         }
