@@ -38,7 +38,7 @@ impl Patience {
         Self {
             spin: max_spin,
             max_spin,
-            polls: if max_spin.is_zero() { 1 } else { POLLS },
+            polls: POLLS,
             yields: false,
             untried: 0,
             next_untried: 0,
@@ -259,10 +259,12 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_to_poll_looks_once() {
-        for mut patience in [Patience::new(Duration::ZERO), Patience::yielding(Duration::ZERO)] {
+    fn who_is_not_to_poll_polls_for_a_moment_only() {
+        let [polling, yielding] =
+            [Patience::new, Patience::yielding].map(|new| new(Duration::ZERO));
+        for (mut patience, polls) in [(polling, POLLS), (yielding, 1)] {
             for _ in 0..3_000 {
-                assert_eq!(sleep_once(&mut patience), 1);
+                assert_eq!(sleep_once(&mut patience), polls);
                 assert_eq!(patience.spin, Duration::ZERO);
             }
         }

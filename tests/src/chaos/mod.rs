@@ -44,8 +44,8 @@ pub struct Options {
     pub progress: Option<Duration>,
 }
 
-/// Memory that a run may keep: what the allocator and the threads' stacks do not give back.
-pub const MEMORY_TOLERANCE: u64 = 16 << 20;
+/// Memory that a run may keep: it keeps about one, whether it takes seconds or half an hour.
+pub const MEMORY_TOLERANCE: u64 = 4 << 20;
 
 /// How long things are stirred before what is held is counted for the first time: what is
 /// made once and kept is made then.
