@@ -169,6 +169,19 @@ fn messages_between_tasks_that_are_awake_take_no_system_call_of_their_own() {
     }
 }
 
+/// Both on one processor, which each lets the other have. Neither sleeps, and nobody is woken.
+#[test]
+fn messages_between_processes_that_yield_take_no_other_system_call() {
+    let round_trips = MESSAGES / 100;
+    let never = Duration::from_secs(3600);
+    let calls = between_processes("yielding", never, Duration::ZERO, round_trips);
+    say("yielding", 2 * round_trips, &calls);
+    for calls in calls {
+        assert!(calls.len() as u64 >= round_trips / 2, "{} calls", calls.len());
+        assert!(calls.iter().all(|&call| call == libc::SYS_sched_yield), "{calls:?}");
+    }
+}
+
 /// With work of 5 µs before each message and the default limit of spinning. When the machine
 /// is busy with other things, one side is not running for longer than that limit and the other
 /// one sleeps; the tracer, too, takes its time on one of the processors. So the count is

@@ -21,6 +21,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
+    time::Duration,
 };
 
 use shm_primitives::{
@@ -227,6 +228,11 @@ impl Link {
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Message<'_>>, RecvError> {
         self.receiver.try_recv()
+    }
+
+    /// [`Receiver::set_yielding_spin`]
+    pub fn set_yielding_spin(&mut self, spin: Duration) {
+        self.receiver.set_yielding_spin(spin);
     }
 
     /// [`Receiver::recv_into`]

@@ -19,6 +19,8 @@ use shm_transport::{Guest, Host, Link, LinkConfig, asynchronous::AsyncLink};
 use crate::command;
 
 const MESSAGE: [u8; 64] = [7; 64];
+/// In turn, on one processor.
+const YIELDING: &str = "yielding";
 
 /// Both ends of a link, in turn.
 pub(crate) fn pair(count: u64) {
@@ -43,6 +45,9 @@ pub(crate) fn side(path: &str, role: &str, way: &str, spin: u64, work: u64, coun
         let mut host = Host::builder().link(config).create(path).expect("a host");
         let mut link = host.accept(WAIT).expect("a guest");
         pin(0);
+        if way == YIELDING {
+            link.set_yielding_spin(Duration::from_nanos(spin));
+        }
         meet(&mut link);
         counted(|| match way {
             "one-way" => (0..count).for_each(|_| send(&mut link, work)),
@@ -55,7 +60,12 @@ pub(crate) fn side(path: &str, role: &str, way: &str, spin: u64, work: u64, coun
     } else {
         // The host may still be about to begin.
         let mut guest = eventually(|| Guest::attach(path, WAIT).ok());
-        pin(1);
+        if way == YIELDING {
+            pin(0);
+            guest.link.set_yielding_spin(Duration::from_nanos(spin));
+        } else {
+            pin(1);
+        }
         meet(&mut guest.link);
         counted(|| match way {
             "one-way" => (0..count).for_each(|_| receive(&mut guest.link)),
