@@ -14,7 +14,6 @@
 mod buffers;
 mod calls;
 mod connection;
-mod place;
 
 use std::{
     path::Path,
@@ -26,14 +25,13 @@ use std::{
 use shm_transport::{Guest, Lease, LeaseError, LeasePolicy, lease::Reader};
 
 use self::connection::{Refused, attach};
-#[cfg(test)]
-pub(crate) use self::place::Place;
-pub(crate) use self::{calls::CallError, connection::Connection, place::Home};
+pub(crate) use self::{calls::CallError, connection::Connection};
 #[cfg(test)]
 mod tests;
 use crate::{
     Durability, Lsn, OpenError, Options, ReadError, WriteError, Written,
     operation::Write,
+    place::Home,
     protocol::{self, Answer, Request},
     service::Owner,
 };

@@ -35,11 +35,13 @@ const RELAXED: Duration = Duration::from_millis(10);
 /// The one writer of a store.
 #[derive(Debug)]
 pub(crate) struct Engine {
+    /// Dropped first: its thread, which may be about to end by a panic, is not the one to close the
+    /// shards.
+    checkpointer: Checkpointer,
     shared: Arc<Shared>,
     log: Log,
     options: Options,
     limits: Limits,
-    checkpointer: Checkpointer,
     sweeper: Sweeper,
     /// The log could not be synced.
     poisoned: bool,

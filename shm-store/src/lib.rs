@@ -72,6 +72,7 @@ mod offset;
 mod operation;
 mod options;
 mod pages;
+mod place;
 mod protocol;
 mod read;
 mod record;

@@ -22,8 +22,8 @@ use shm_transport::{CreateError, Host, HostBuilder, Lease, Link, LinkConfig, Top
 use self::committer::Committer;
 use crate::{
     OpenError, Options,
-    client::Home,
     engine::Engine,
+    place::Home,
     protocol::{self, MAX_GUESTS},
 };
 

@@ -14,10 +14,11 @@ use shm_transport::lease::Reader;
 use crate::{
     Append, Durability, From, Head, Lsn, Offset, OpenError, Options, Page, Pages, ReadError, Stat,
     StreamConfig, StreamId, Tail, Verified, WriteError, Written,
-    client::{Ahead, Client, Home, strange_answer},
+    client::{Ahead, Client, strange_answer},
     fs::MemoryFs,
     layout::Layout,
     operation::Write,
+    place::Home,
     protocol::{Answer, MAX_LISTED, MAX_PAGE, MAX_PAGE_ENTRIES, Request},
 };
 

@@ -10,9 +10,10 @@ use std::{
 
 use shm_transport::{AttachError, Guest, Start, SubscriberError, TypedSubscriber};
 
-use super::{calls::Calls, place::Place, strange_answer};
+use super::{calls::Calls, strange_answer};
 use crate::{
     Lsn, OpenError, ReadError,
+    place::Place,
     protocol::{COMMIT, DURABLE_LSN, MAX_READS, MAX_WRITES, READ},
 };
 

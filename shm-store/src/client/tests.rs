@@ -13,6 +13,7 @@ use super::*;
 use crate::{
     Append, From, Producer, Store, StreamConfig,
     fs::{Fault, MemoryFs, RealFs, SimulatedFs, Step, Watched},
+    place::Place,
     protocol::{COMMIT, DURABLE, DURABLE_LSN, READ, commit_link, durable_topic, read_link},
 };
 
@@ -94,16 +95,20 @@ fn a_repeated_append_that_is_refused_may_have_been_done_the_first_time() {
 /// A thread that is to panic at its next step on the disk.
 #[derive(Debug, Default)]
 struct Fuse {
-    thread: Mutex<Option<&'static str>>,
+    /// Its name, and whether the step is to be a write.
+    thread: Mutex<Option<(&'static str, bool)>>,
     burned: AtomicBool,
 }
 
 impl Fuse {
     fn watch(self: &Arc<Self>, fs: impl crate::fs::FileSystem + 'static) -> Arc<Watched> {
         let fuse = Arc::clone(self);
-        Watched::new(fs, move |_| {
+        Watched::new(fs, move |step| {
             let mut thread = fuse.thread.lock().unwrap_or_else(PoisonError::into_inner);
-            if thread.is_some() && *thread == thread::current().name() {
+            if let Some((name, write)) = *thread
+                && thread::current().name() == Some(name)
+                && (!write || matches!(step, Step::Write { .. }))
+            {
                 *thread = None;
                 fuse.burned.store(true, Ordering::SeqCst);
                 panic!("as the test wants it");
@@ -111,9 +116,9 @@ impl Fuse {
         })
     }
 
-    fn light(&self, thread: &'static str) {
+    fn light(&self, thread: &'static str, write: bool) {
         self.burned.store(false, Ordering::SeqCst);
-        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some((thread, write));
     }
 }
 
@@ -131,8 +136,14 @@ fn threads_panic(fuse: &Fuse, stores: &[Store]) {
     let appended = AtomicUsize::new(0);
     let text = vec![b'x'; 4 << 10];
     stores[0].create("s", StreamConfig::default()).unwrap();
-    for victim in ["shm-store-commit", "shm-store-checkpoint", "shm-store-read", "shm-store-check"]
-    {
+    // In the midst of a write, redb has locks.
+    for (victim, write) in [
+        ("shm-store-commit", false),
+        ("shm-store-checkpoint", false),
+        ("shm-store-checkpoint", true),
+        ("shm-store-read", false),
+        ("shm-store-check", false),
+    ] {
         let append = |store: &Store| {
             let result = store.append("s", text.clone());
             appended.fetch_add(usize::from(result.is_ok()), Ordering::SeqCst);
@@ -142,7 +153,7 @@ fn threads_panic(fuse: &Fuse, stores: &[Store]) {
             answers(victim, result, is_known);
         };
         (0..10).for_each(|_| append(&stores[0]));
-        fuse.light(victim);
+        fuse.light(victim, write);
         while !fuse.burned.load(Ordering::SeqCst) {
             for store in stores {
                 append(store);

@@ -1,7 +1,10 @@
 //! Shards go through the same door as the log.
 
 use std::{
+    any::Any,
+    cell::Cell,
     io,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,19 +23,40 @@ pub(crate) struct Backend {
     unsure: Arc<AtomicBool>,
 }
 
+thread_local! {
+    /// A panic of this thread in a file, of which redb was told as an error.
+    static PANIC: Cell<Option<Box<dyn Any + Send>>> = const { Cell::new(None) };
+}
+
 impl Backend {
     pub(crate) fn new(file: Arc<dyn File>, unsure: Arc<AtomicBool>) -> Self {
         Self { file, unsure }
+    }
+
+    /// Uses the file. redb holds locks meanwhile, and a panic that goes through it can meet a second
+    /// one, which ends the process: it is told of an error.
+    fn call<T>(&self, call: impl FnOnce(&dyn File) -> io::Result<T>) -> io::Result<T> {
+        panic::catch_unwind(AssertUnwindSafe(|| call(&*self.file))).unwrap_or_else(|panic| {
+            PANIC.set(Some(panic));
+            Err(io::Error::other("a panic"))
+        })
+    }
+
+    /// Lets a panic go on when redb has returned.
+    pub(crate) fn resume_panic() {
+        if let Some(panic) = PANIC.take() {
+            panic::resume_unwind(panic);
+        }
     }
 }
 
 impl StorageBackend for Backend {
     fn len(&self) -> Result<u64, io::Error> {
-        self.file.len()
+        self.call(|file| file.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        if self.file.read_at(offset, out)? == out.len() {
+        if self.call(|file| file.read_at(offset, out))? == out.len() {
             Ok(())
         } else {
             Err(io::ErrorKind::UnexpectedEof.into())
@@ -40,15 +64,16 @@ impl StorageBackend for Backend {
     }
 
     fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        self.file.set_len(len)
+        self.call(|file| file.set_len(len))
     }
 
     fn sync_data(&self) -> Result<(), io::Error> {
-        self.file.sync_data().inspect_err(|_| self.unsure.store(true, Ordering::Relaxed))
+        self.call(|file| file.sync_data())
+            .inspect_err(|_| self.unsure.store(true, Ordering::Relaxed))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-        self.file.write_all_at(offset, data)
+        self.call(|file| file.write_all_at(offset, data))
     }
 }
 

@@ -128,8 +128,9 @@ impl Shard {
         let database = Database::builder()
             .set_cache_size(self.cache)
             .create_with_backend(Backend::new(file, self.unsure.clone()))
-            .map_err(|error| ShardError::redb(&self.name, error.into()))?;
-        self.database = Some(database);
+            .map_err(|error| ShardError::redb(&self.name, error.into()));
+        Backend::resume_panic();
+        self.database = Some(database?);
         self.failed.store(false, Ordering::Relaxed);
         Ok(())
     }
@@ -254,10 +255,12 @@ impl Shard {
 
     /// A failure of redb makes it refuse everything until it is opened anew.
     fn checked<T>(&self, run: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, ShardError> {
-        run().map_err(|error| {
+        let result = run().map_err(|error| {
             self.failed.store(true, Ordering::Relaxed);
             ShardError::redb(&self.name, error)
-        })
+        });
+        Backend::resume_panic();
+        result
     }
 
     pub(crate) fn damaged(&self, position: u64, what: &'static str) -> ShardError {

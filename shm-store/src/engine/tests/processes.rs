@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Durability, Head, Store,
-    client::{Home, Place},
+    place::{Home, Place},
     protocol::{self, Request},
 };
 
