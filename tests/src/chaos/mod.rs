@@ -44,7 +44,7 @@ pub struct Options {
     pub progress: Option<Duration>,
 }
 
-/// Memory that a run may keep: it keeps about one, whether it takes seconds or half an hour.
+/// Memory that a run may keep: one MiB in seconds, two in half an hour were seen.
 pub const MEMORY_TOLERANCE: u64 = 4 << 20;
 
 /// How long things are stirred before what is held is counted for the first time: what is
