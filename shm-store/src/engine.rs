@@ -82,7 +82,8 @@ impl Engine {
     /// that, and who waits for the commit has not.
     pub(crate) fn add(&mut self, write: Write) {
         if self.batch.writes.is_empty() && !self.shared.shards.failed() {
-            self.batch.judged = Some(Judged::new(&self.shared, self.log.next()));
+            let judged = Judged::new(&self.shared.shards.read(), self.log.next());
+            self.batch.judged = Some(judged);
         }
         if let Some(judged) = &mut self.batch.judged {
             let shards = self.shared.shards.read();
@@ -182,7 +183,7 @@ impl Engine {
     fn judge(&self, batch: &[Write], crowded: Option<&WriteError>) -> Result<Judged, ShardError> {
         let shared = &self.shared;
         shared.with_shards(|shards| {
-            let mut judged = Judged::new(shared, self.log.next());
+            let mut judged = Judged::new(shards, self.log.next());
             for write in batch {
                 judged.judge(shared, shards, self.limits, write, crowded)?;
             }

@@ -22,8 +22,8 @@ pub(super) struct Judged {
 }
 
 impl Judged {
-    pub(super) fn new(shared: &Shared, first: Lsn) -> Self {
-        let table = Memtable::new(shared.shards.read().len());
+    pub(super) fn new(shards: &[Shard], first: Lsn) -> Self {
+        let table = Memtable::new(shards.len());
         Self { results: Vec::new(), records: Vec::new(), table, events: Vec::new(), first }
     }
 

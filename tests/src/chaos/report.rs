@@ -90,8 +90,8 @@ pub struct Held {
 /// for later: each of its arenas, and there is one for each of the first threads, may keep
 /// megabytes.
 pub fn memory() -> u64 {
-    // SAFETY: it touches nothing but memory that nobody has.
     #[cfg(target_env = "gnu")]
+    // SAFETY: it touches nothing but memory that nobody has.
     unsafe {
         nix::libc::malloc_trim(0);
     }
